@@ -1,0 +1,81 @@
+"""evaluate: validation losses and plots of every split that was not trained on, on the CPU."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from forcefoundry.files import write_json
+from pipeline.step import Step
+from pipeline.steps.workspace import (
+    EVALUATE,
+    LOAD,
+    MODEL_CODE,
+    PAIRS,
+    TRAIN,
+    assembled_with_pairs,
+    load_columns,
+    progress_bar,
+    use_threads,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def run(params: Mapping[str, Any]) -> None:
+    """Write artifacts/evaluate/: metrics.json, plots/ and a receipt."""
+    from forcefoundry.batches import Packer, in_order
+    from forcefoundry.build import build
+    from forcefoundry.experiment.settings import TrainingSettings
+    from forcefoundry.interfaces.model_folder import build_objective, load_weights
+    from forcefoundry.plots.maker import PlotMaker
+
+    started = time.perf_counter()
+    use_threads(params)
+    batch_size = TrainingSettings.of_params(params["training"]).evaluation_batch_size
+    database = load_columns()
+    objective = build_objective(params, database.species)
+    maker = PlotMaker([build(config, quantities=objective.quantities) for config in params["plots"]])
+    modules, _ = assembled_with_pairs(params, database, objective, maker)
+    load_weights(TRAIN / "model" / "model.safetensors", modules.model)
+    packer = Packer(database, [*database.inputs, *database.targets], "cpu")
+
+    metrics: dict[str, Any] = {}
+    for split in [name for name in database.splits if name != "train"]:
+        batches = list(in_order(database.split(split), batch_size))
+        shown = progress_bar(batches, f"evaluate {split}", "batches")
+        found = modules.evaluator.evaluate((packer.pack(rows) for rows in shown), plot_as=split)
+        metrics[split] = dict(_nested(found))
+    write_json(EVALUATE / "metrics.json", metrics)
+    pictures = maker.save(EVALUATE / "plots")
+    write_json(EVALUATE / "receipt.json", {"seconds": round(time.perf_counter() - started, 3), "plots": pictures})
+
+
+def _nested(found: Mapping[str, float]) -> Iterator[tuple[str, dict[str, float]]]:
+    """QUANTITY_METRIC: value to QUANTITY: {METRIC: value}."""
+    quantities = dict.fromkeys(name.rpartition("_")[0] for name in found)
+    for quantity in quantities:
+        parts = {name.rpartition("_")[2]: value for name, value in found.items() if name.rpartition("_")[0] == quantity}
+        yield quantity, parts
+
+
+STEP = Step(
+    "evaluate",
+    run,
+    deps=(
+        "pipeline/steps/evaluate.py",
+        "pipeline/steps/workspace.py",
+        *MODEL_CODE,
+        "src/forcefoundry/batches",
+        "src/forcefoundry/plots",
+        str(LOAD / "columns"),
+        str(PAIRS / "digest.json"),
+        str(TRAIN / "model"),
+    ),
+    params=("network", "objective", "pairs", "plots", "training.seed", "training.dtype"),
+    outs=(str(EVALUATE / "receipt.json"),),
+    metrics=(str(EVALUATE / "metrics.json"),),
+    plots=(str(EVALUATE / "plots"),),
+)

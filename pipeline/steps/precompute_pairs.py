@@ -1,0 +1,80 @@
+"""precompute_pairs: the pairs of every structure, computed once on this machine and linked into the workspace."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from forcefoundry.files import write_json, written_whole
+from pipeline.step import Step
+from pipeline.steps.workspace import LOAD, PAIR_CODE, PAIRS, choose_device, load_columns, progress_bar, store_root
+
+logger = logging.getLogger(__name__)
+
+
+def run(params: Mapping[str, Any]) -> None:
+    """Write artifacts/precompute_pairs/: shards (hard links into the store), digest.json and a receipt."""
+    from forcefoundry.pairs import CONTRACT_VERSION, BruteFinder, PairStore, store_folder
+    from forcefoundry.pairs.cache import digest_of, fill_cache, keys_of
+    from forcefoundry.pairs.store import link_or_copy
+
+    started = time.perf_counter()
+    database, pairs = load_columns(), params["pairs"]
+    cutoff = float(pairs["cutoff"])
+    if pairs["source"] not in ("cache", "on_the_fly"):
+        raise ValueError(f"pairs.source is {pairs['source']!r}, expected cache or on_the_fly.")
+    if pairs["finder"] != "brute":
+        raise ValueError(f"pairs.finder is {pairs['finder']!r}, which is not known. Known is brute.")
+    device = choose_device(params)
+    logger.info("pairs within %g Å on %s", cutoff, "the GPU" if device.type == "cuda" else "the CPU (no GPU is used)")
+    store = PairStore(store_folder(store_root(), cutoff), cutoff)
+    keys = keys_of(database) if pairs["source"] == "cache" else []
+    adopted = store.adopt(PAIRS / "shards")
+    if adopted:
+        logger.info("%d shards came back with this workspace and were linked into the store", adopted)
+    computed = 0
+    if keys:
+        computed = fill_cache(
+            database, store, BruteFinder(str(device)), lambda todo: progress_bar(todo, "pairs", "structures")
+        )
+    shards = store.shards_of(keys)
+    with written_whole(PAIRS / "shards") as draft:
+        draft.mkdir()
+        copied = [shard.name for shard in shards if not link_or_copy(shard, draft / shard.name)]
+    if copied:
+        logger.info("the store is on another file system: %d shards were copied, not linked", len(copied))
+    held = store.where()
+    n_pairs = 2 * sum(store.n_half_pairs(key) for key in keys)
+    write_json(
+        PAIRS / "digest.json",
+        {
+            "source": pairs["source"],
+            "digest": digest_of(keys, cutoff),
+            "cutoff": cutoff,
+            "contract": CONTRACT_VERSION,
+            "n_structures": len(keys),
+            "n_pairs": n_pairs,
+        },
+    )
+    write_json(
+        PAIRS / "receipt.json",
+        {
+            "computed": computed,
+            "kept": len({key for key in keys if key in held}) - computed,
+            "seconds": round(time.perf_counter() - started, 3),
+            "bytes": sum(shard.stat().st_size for shard in shards),
+            "device": device.type,
+        },
+    )
+
+
+STEP = Step(
+    "precompute_pairs",
+    run,
+    deps=("pipeline/steps/precompute_pairs.py", *PAIR_CODE, str(LOAD / "columns")),
+    params=("pairs",),
+    outs=(str(PAIRS / "shards"), str(PAIRS / "digest.json"), str(PAIRS / "receipt.json")),
+    gpu=True,
+)

@@ -1,0 +1,1 @@
+"""Forcefoundry: a retraining line for interatomic potentials."""

@@ -1,0 +1,5 @@
+"""Named columns and splits."""
+
+from forcefoundry.databases.database import Database
+
+__all__ = ["Database"]

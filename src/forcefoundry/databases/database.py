@@ -1,0 +1,99 @@
+"""A data set in memory: packed columns, splits, and which columns a model and a loss read. Knows nothing of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forcefoundry.columns import COLUMNS, DERIVED, STRUCTURE, Axis, column
+from forcefoundry.files import written_whole
+
+
+class Database:
+    """Columns of many structures, packed, with named splits.
+
+    Args:
+        columns: name to array. `species`, `positions`, `cell`, `pbc` and `n_atoms` must be there; every array has one
+            row an atom or one row a structure, as the vocabulary says.
+        splits: name to the indices of its structures. A structure is in at most one split.
+
+    Attributes:
+        inputs, targets: the columns that a model and its loss read; set them from `db_info` after assembling.
+        pairs: cached pairs by cutoff, put there by `use_cache`; what they are, only their reader knows.
+    """
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]], splits: Mapping[str, NDArray[np.int64]] | None = None):
+        absent = [name for name in STRUCTURE if name not in columns]
+        if absent:
+            raise ValueError(f"The database lacks the columns {', '.join(absent)}; it has {', '.join(columns)}.")
+        self.columns = {name: np.asarray(values, dtype=column(name).dtype) for name, values in columns.items()}
+        self.offsets = np.zeros(len(self.columns["n_atoms"]) + 1, dtype=np.int64)
+        np.cumsum(self.columns["n_atoms"], out=self.offsets[1:])
+        for name, values in self.columns.items():
+            known = COLUMNS[name]
+            rows = len(self) if known.axis is Axis.SYSTEM else int(self.offsets[-1])
+            # Energies and the like may come as (n, 1) where one number a row is meant.
+            if values.shape == (rows, 1) and known.shape == ():
+                self.columns[name] = values[:, 0]
+            elif values.shape != (rows, *known.shape):
+                raise ValueError(f"Column {name!r} has shape {values.shape}, expected {(rows, *known.shape)}.")
+        self.splits = {name: np.asarray(rows, dtype=np.int64) for name, rows in (splits or {}).items()}
+        every = np.concatenate(list(self.splits.values())) if self.splits else np.zeros(0, dtype=np.int64)
+        if len(np.unique(every)) != len(every):
+            raise ValueError("A structure stands in the splits twice; each may stand in one, once.")
+        if len(every) and (every.min() < 0 or every.max() >= len(self)):
+            wrong = every.min() if every.min() < 0 else every.max()
+            raise ValueError(f"A split names structure {wrong}, expected 0 to {len(self) - 1}.")
+        self.inputs: list[str] = []
+        self.targets: list[str] = []
+        self.pairs: dict[float, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """The atomic numbers that occur, ascending."""
+        return tuple(int(number) for number in np.unique(self.columns["species"]))
+
+    def split(self, name: str) -> NDArray[np.int64]:
+        """The structures of a split; an unknown name is a ValueError that lists the known ones."""
+        if name not in self.splits:
+            raise ValueError(f"The database has no split {name!r}; it has {', '.join(self.splits) or 'none'}.")
+        return self.splits[name]
+
+    def atoms(self, structure: int) -> slice:
+        """Where the atoms of one structure lie in the ATOM columns."""
+        return slice(int(self.offsets[structure]), int(self.offsets[structure + 1]))
+
+    def check_columns(self, names: list[str]) -> None:
+        """Refuse names that are neither a column here, nor made by the batch, nor a cached pair column."""
+        for name in names:
+            known = name in self.columns or name in DERIVED or name.startswith("pairs_")
+            if not known:
+                raise ValueError(f"The database has no column {name!r}; it has {', '.join(self.columns)}.")
+
+    def save(self, folder: Path | str) -> None:
+        """Write one .npy file a column and a split; equal databases give equal bytes."""
+        with written_whole(folder) as draft:
+            draft.mkdir()
+            for name, values in self.columns.items():
+                np.save(draft / f"{name}.npy", np.ascontiguousarray(values))
+            for name, rows in self.splits.items():
+                np.save(draft / f"split.{name}.npy", rows)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Database:
+        """Read what `save` wrote."""
+        files = sorted(Path(folder).glob("*.npy"))
+        if not files:
+            raise FileNotFoundError(f"{folder} holds no columns: run the load step first.")
+        arrays = {path.stem: np.load(path, allow_pickle=False) for path in files}
+        splits = {name.removeprefix("split."): rows for name, rows in arrays.items() if name.startswith("split.")}
+        return cls(
+            {name: values for name, values in arrays.items() if name not in {f"split.{s}" for s in splits}}, splits
+        )

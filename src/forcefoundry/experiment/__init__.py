@@ -1,0 +1,1 @@
+"""Assembling, training and judging."""

@@ -1,0 +1,165 @@
+"""Assembling graphs for a training run: from losses to a model, a loss module and an evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from forcefoundry.databases.database import Database
+from forcefoundry.experiment.evaluator import Evaluator, ValidationLosses
+from forcefoundry.graph import (
+    GraphModule,
+    InputNode,
+    LossInput,
+    Node,
+    PredNode,
+    TrueNode,
+    input_nodes,
+    ordered_ancestors,
+)
+from forcefoundry.pairs.brute import BruteFinder
+from forcefoundry.pairs.cache import compute_table, finder_nodes, use_cache
+from forcefoundry.plots.maker import PlotMaker
+
+
+class TrainingModules(NamedTuple):
+    """What a training run works with."""
+
+    model: GraphModule
+    loss: GraphModule
+    evaluator: Evaluator
+
+
+def assemble_for_training(
+    train_loss: Node,
+    validation_losses: Mapping[str, Node] | Sequence[Node],
+    validation_names: Sequence[str] | None = None,
+    plot_maker: PlotMaker | None = None,
+) -> tuple[TrainingModules, dict[str, list[str]]]:
+    """Work out from the losses what the model needs and gives, and build what training runs on.
+
+    Args:
+        train_loss: the loss to train on.
+        validation_losses: name to loss, or a list of losses.
+        validation_names: names for the losses of a list; their nodes' own names where None.
+        plot_maker: plots whose needs count as the losses' needs do.
+
+    Returns:
+        `(model, loss, evaluator)` and `{"inputs": [...], "targets": [...]}`, the database columns that the model and
+        the loss read, in an order that is the same in every process. Model and loss share their modules with the
+        nodes, so assembling the same nodes again shares the weights; the validation losses are copies on the CPU.
+    """
+    names, losses = _named(validation_losses, validation_names)
+    plotted = list(plot_maker.required_nodes) if plot_maker is not None else []
+    inputs, outputs, targets = determine_out_in_targ(train_loss, *losses, *plotted)
+    model = GraphModule(inputs, outputs)
+    loss, validation = build_loss_modules(train_loss, losses, outputs, targets)
+    evaluator = Evaluator(model, validation, names, outputs, targets, plot_maker)
+    return TrainingModules(model, loss, evaluator), generate_database_info(inputs, targets)
+
+
+def determine_out_in_targ(*nodes_required_for_loss: Node) -> tuple[list[InputNode], list[Node], list[Node]]:
+    """The network inputs, the network outputs and the database targets that the given loss nodes need.
+
+    Each list is in order of first sight. Only `.pred` and `.true` connect a loss with a network: a network's or an
+    input's node used as it is, is a ValueError that names it.
+    """
+    order = ordered_ancestors(nodes_required_for_loss)
+    plain = [node for node in order if isinstance(node, InputNode)]
+    if plain:
+        users = [node for node in order if not isinstance(node, LossInput) and set(node.parents) & set(plain)]
+        raise ValueError(
+            f"The loss uses the input nodes {', '.join(repr(n.name) for n in plain)} as they are"
+            f"{' (by way of ' + ', '.join(repr(n.name) for n in users) + ')' if users else ''}. "
+            "Use .pred for what the model says and .true for what the database says."
+        )
+    outputs = list(dict.fromkeys(node.origin for node in order if isinstance(node, PredNode)))
+    targets = list(dict.fromkeys(node.origin for node in order if isinstance(node, TrueNode)))
+    return input_nodes(outputs), outputs, targets
+
+
+def build_loss_modules(
+    training_loss: Node,
+    validation_losses: Sequence[Node],
+    network_outputs: Sequence[Node],
+    database_inputs: Sequence[Node],
+) -> tuple[GraphModule, ValidationLosses]:
+    """The training loss, and the validation losses as copies on the CPU.
+
+    Both take the network's outputs and then the database's targets, in the order given.
+    """
+    inputs = [*(node.pred for node in network_outputs), *(node.true for node in database_inputs)]
+    return GraphModule(inputs, [training_loss]), ValidationLosses(inputs, validation_losses)
+
+
+def generate_database_info(
+    inputs: Sequence[Node], targets: Sequence[Node], allow_unfound: bool = False
+) -> dict[str, list[str]]:
+    """The database columns of the nodes, `{"inputs": [...], "targets": [...]}`.
+
+    A node without a db_name is a ValueError that lists all such nodes; with `allow_unfound` it is left out.
+    """
+    unfound = [node.name for node in (*inputs, *targets) if node.db_name is None]
+    if unfound and not allow_unfound:
+        raise ValueError(
+            f"The nodes {', '.join(map(repr, unfound))} have no db_name. Give db_name=... when creating them, or pass "
+            "allow_unfound=True."
+        )
+    return {
+        "inputs": [node.db_name for node in inputs if node.db_name is not None],
+        "targets": [node.db_name for node in targets if node.db_name is not None],
+    }
+
+
+def precompute_pairs(
+    model: GraphModule,
+    database: Database,
+    batch_size: int = 10,
+    device: torch.device | str | None = None,
+    make_dense: bool = False,
+    n_images: int = 1,
+) -> None:
+    """Compute the pairs of every split once and let the node graph read them from the database.
+
+    Assemble again afterwards and set `database.inputs = db_info["inputs"]`. Weights are kept. Called a second time
+    it finds nothing to do. Should finding fail, nothing is changed.
+
+    Args:
+        model: an assembled model with a pair finder.
+        database: gets the pairs.
+        batch_size: kept for the signature's sake; structures are taken one at a time.
+        device: where distances are computed; "cpu" where None.
+        make_dense, n_images: the cache is ragged and drops nothing, so neither is needed; a dense one is refused.
+    """
+    if make_dense or n_images != 1:
+        raise ValueError("The pair cache is ragged: it needs neither make_dense nor n_images. Leave them out.")
+    if not database.splits:
+        raise ValueError("The database has no splits, so no split would hold the pairs. Split it first.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
+    nodes = finder_nodes(model.outputs)
+    finder = BruteFinder(str(device)) if device is not None else None
+    tables = {node.cutoff: compute_table(database, node.cutoff, finder) for node in nodes}
+    use_cache(model.outputs, database, tables)
+
+
+def _named(
+    losses: Mapping[str, Node] | Sequence[Node], names: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[Node, ...]]:
+    if isinstance(losses, Mapping):
+        if names is not None:
+            raise ValueError("validation_names are for a list of losses; a dict names its losses itself.")
+        found, nodes = tuple(losses), tuple(losses.values())
+    else:
+        nodes = tuple(losses)
+        found = tuple(node.name for node in nodes) if names is None else tuple(names)
+        if len(found) != len(nodes):
+            raise ValueError(f"There are {len(nodes)} validation losses but {len(found)} names.")
+    wrong = [name for name in found if not isinstance(name, str)]
+    if wrong:
+        raise ValueError(f"Names of validation losses must be strings, got {wrong[0]!r}.")
+    if len(set(found)) != len(found):
+        raise ValueError(f"Two validation losses have one name among {', '.join(found)}. Give validation_names.")
+    return found, nodes

@@ -1,0 +1,71 @@
+"""How a model is trained, as plain numbers that are checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes.
+
+    kind: `constant`; `cosine` (falls to `floor` at the last epoch, step by step); `plateau` (times `factor` after
+    `patience` epochs without a better model, not below `floor`).
+    """
+
+    kind: str = "cosine"
+    floor: float = 1e-6
+    factor: float = 0.5
+    patience: int = 10
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training run.
+
+    seed: of the order of batches. max_epochs: how long at most. batch_size, evaluation_batch_size: structures.
+    learning_rate: of Adam at the start. gradient_clip: largest norm of all gradients together; None for none.
+    patience: epochs without a better model before training ends; None for never. averaging_decay: of the exponential
+    average of weights that is validated and kept; None for the weights themselves. best_by: the validation loss whose
+    lowest value marks the best model.
+    """
+
+    seed: int = 0
+    max_epochs: int = 100
+    batch_size: int = 8
+    evaluation_batch_size: int = 64
+    learning_rate: float = 5e-3
+    schedule: Schedule = field(default_factory=Schedule)
+    gradient_clip: float | None = 10.0
+    patience: int | None = None
+    averaging_decay: float | None = 0.99
+    best_by: str = "forces_rmse"
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "batch_size", "evaluation_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}, expected at least 1.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"training.learning_rate is {self.learning_rate}, expected more than 0.")
+        if self.schedule.kind not in ("constant", "cosine", "plateau"):
+            raise ValueError(f"training.schedule.kind is {self.schedule.kind!r}, expected constant, cosine or plateau.")
+        if self.averaging_decay is not None and not 0 <= self.averaging_decay < 1:
+            raise ValueError(f"training.averaging.decay is {self.averaging_decay}, expected 0 or more and below 1.")
+
+    @classmethod
+    def of_params(cls, training: Mapping[str, Any]) -> TrainingSettings:
+        """From the `training` section of the parameters; a key that means nothing is a ValueError."""
+        values = dict(training)
+        values.pop("dtype", None)
+        values["schedule"] = Schedule(**dict(values.get("schedule") or {}))
+        values["patience"] = dict(values.pop("early_stopping", None) or {}).get("patience")
+        values["averaging_decay"] = dict(values.pop("averaging", None) or {}).get("decay")
+        known = {entry.name for entry in fields(cls)}
+        for key in values:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                raise ValueError(f"training.{key} is not a setting.{f' Did you mean {near[0]}?' if near else ''}")
+        return cls(**values)

@@ -1,0 +1,1 @@
+"""The trained potential where it is used."""

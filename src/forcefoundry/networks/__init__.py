@@ -1,0 +1,1 @@
+"""Features of atoms from species and pairs."""

@@ -1,0 +1,87 @@
+"""What a pair finder is: one function signature, and the checks that every finder's input passes first.
+
+A finder takes the packed structures of a batch and gives the full list of ordered pairs (i, j, S) with
+D = r_j - r_i + S @ cell and 0 < |D| < cutoff, strictly. Both directions are listed, (i, j, S) and (j, i, -S); an atom
+pairs with its own images, never with itself. Whether a pair counts is decided once per unordered pair, on its
+canonical half (i < j, or i = j and S lexicographically positive), in float64, from the positions as given. So both
+directions always agree, and so do all finders, machines and batchings. The list is sorted by (i, j, S).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONTRACT_VERSION = 1
+"""Raised whenever the set of pairs of some structure, or their order, changes."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A full list of pairs, sorted by (i, j, S).
+
+    i, j: (P,) atoms, as indices into the packed atom arrays. S: (P, 3) lattice shift of j.
+    """
+
+    i: Ints
+    j: Ints
+    S: Ints
+
+
+class Finder(Protocol):
+    """The signature of a pair finder."""
+
+    def __call__(self, positions: Floats, cell: Floats, pbc: Bools, cutoff: float, offsets: Ints) -> Pairs:
+        """Find the pairs of a batch.
+
+        Args:
+            positions: (N, 3) Å, atoms of all systems one after another.
+            cell: (S, 3, 3) Å, lattice vectors as rows; vectors of non-periodic directions are ignored.
+            pbc: (S, 3).
+            cutoff: Å.
+            offsets: (S + 1,) where each system's atoms start.
+        """
+        ...
+
+
+def check_cutoff(cutoff: float) -> float:
+    """A cutoff is a finite length above 0 Å; anything else is a ValueError."""
+    if not np.isfinite(cutoff) or cutoff <= 0:
+        raise ValueError(f"The cutoff is {cutoff} Å, expected a length above 0 Å. Set pairs.cutoff.")
+    return float(cutoff)
+
+
+def check_structure(positions: Floats, cell: Floats, pbc: Bools, system: int) -> None:
+    """Refuse one structure whose pairs are not defined: non-finite numbers, or periodic vectors that span no cell."""
+    bad = ~np.isfinite(positions).all(axis=1)
+    if bad.any():
+        atom = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"System {system}, atom {atom}: its position is {positions[atom].tolist()}, expected finite numbers in Å. "
+            "Repair or remove the structure."
+        )
+    vectors = cell[pbc]
+    if len(vectors):
+        if not np.isfinite(vectors).all():
+            raise ValueError(f"System {system}: its cell is {cell.tolist()}, expected finite numbers in Å.")
+        volume = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0))
+        if volume <= 1e-10 * np.prod(np.linalg.norm(vectors, axis=1)):
+            raise ValueError(
+                f"System {system} is periodic but its periodic lattice vectors {vectors.tolist()} are zero or lie in "
+                "one plane. Give a cell with volume, or set pbc to False for that direction."
+            )
+
+
+def coincident(system: int, first: int, second: int) -> ValueError:
+    """The error for two atoms, or an atom and an image, in one place."""
+    return ValueError(
+        f"System {system}: atoms {first} and {second} lie in one place (an image of the one on the other where it is "
+        "periodic), where no distance and no force is defined. Repair or remove the structure."
+    )
