@@ -26,6 +26,11 @@ VERBS = {
     "stop": "end what serve started",
     "render": "write dvc.yaml anew from the steps",
 }
+_QUIET_SERVER = {
+    "PYTHONWARNINGS": "ignore",  # MLflow's own use of its libraries warns; nobody here can act on it
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for what nothing here uses, slow to end
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -149,8 +154,8 @@ def _ui(rest: Sequence[str]) -> int:
         print(f"MLflow runs already at {store} (MLFLOW_TRACKING_URI)")
         return 0
     print(f"MLflow at http://127.0.0.1:{port} in some seconds (Ctrl-C ends it)", flush=True)
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # the server's own lines, which nobody here can act on
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    for name, value in _QUIET_SERVER.items():
+        os.environ.setdefault(name, value)
     command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", *command, "--backend-store-uri", store])
 

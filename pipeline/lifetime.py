@@ -10,12 +10,19 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
+
+import psutil
 
 from pipeline.environment import SCRATCH
 
+T = TypeVar("T")
+
 _PR_SET_PDEATHSIG = 1
+_GRACE = 1.5  # seconds: Ctrl-C at a terminal reaches the step by itself, and a second signal would disturb its tidying
+_LAST_WORD = 8.0  # seconds that a step has for its tidying before it is killed
 _SHELLS = {"sh", "dash", "bash", "ash", "zsh", "fish", "ksh", "mksh", "busybox"}
 
 
@@ -63,6 +70,53 @@ def end_gently() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """Do `work` in a thread of its own while this one stays open to signals.
+
+    Whatever ends the waiting here, no process that `work` started is left.
+    """
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    done: list[T] = []
+    failed: list[BaseException] = []
+    over = threading.Event()  # not Thread.join: interrupted, it takes a living thread for an ended one (Python 3.11)
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            over.set()
+
+    threading.Thread(target=run, name="dvc").start()
+    try:
+        while not over.wait(0.5):
+            pass
+    except BaseException:
+        _end(over, before)
+        raise
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def _end(over: threading.Event, before: set[int]) -> None:
+    """End the processes that were started since `before`: waiting first, then asking, then killing."""
+    if over.wait(_GRACE):
+        return
+    for code in (signal.SIGINT, signal.SIGKILL):
+        for child in psutil.Process().children(recursive=True):
+            if child.pid not in before:
+                _send(child, code)
+        if over.wait(_LAST_WORD):
+            return
+
+
+def _send(child: psutil.Process, code: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        child.send_signal(code)
 
 
 def die_with_parent() -> None:

@@ -11,21 +11,19 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import yaml
+
+from pipeline.lifetime import interruptible
 
 T = TypeVar("T")
 
 _INTERRUPTED = {-signal.SIGINT, 128 + signal.SIGINT}
-_GRACE = 1.5  # seconds: Ctrl-C at a terminal reaches the step by itself, and a second signal would disturb its tidying
-_LAST_WORD = 8.0  # seconds that a step has for its tidying before it is killed
 
 
 class StepFailedError(RuntimeError):
@@ -119,9 +117,9 @@ def _told(step: str, work: Callable[[], T]) -> T:
     from dvc.exceptions import ReproductionError
     from dvc.stage.exceptions import StageCmdFailedError
 
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
     try:
-        return _interruptible(work, before)
+        # In the main thread DVC ignores Ctrl-C while a step runs: a signal to this process alone would be lost.
+        return interruptible(work)
     except ReproductionError as error:
         cause = error.__cause__
         if not isinstance(cause, StageCmdFailedError):
@@ -132,53 +130,6 @@ def _told(step: str, work: Callable[[], T]) -> T:
         raise StepFailedError(
             f"Step {step!r} failed ({_in_words(code)}); what it said stands above. The steps before it are kept."
         ) from None
-
-
-def _interruptible(work: Callable[[], T], before: set[int]) -> T:
-    """Do `work` in a thread of its own while this one stays open to signals.
-
-    In the main thread DVC ignores Ctrl-C for as long as a step runs, so that a signal sent to this process alone would
-    be lost. Whatever ends the waiting, no process that `work` started is left.
-    """
-    done: list[T] = []
-    failed: list[BaseException] = []
-    over = threading.Event()  # not Thread.join: interrupted, it takes a living thread for an ended one (Python 3.11)
-
-    def run() -> None:
-        try:
-            done.append(work())
-        except BaseException as error:
-            failed.append(error)
-        finally:
-            over.set()
-
-    threading.Thread(target=run, name="dvc").start()
-    try:
-        while not over.wait(0.5):
-            pass
-    except BaseException:
-        _end(over, before)
-        raise
-    if failed:
-        raise failed[0]
-    return done[0]
-
-
-def _end(over: threading.Event, before: set[int]) -> None:
-    """End the processes that were started since `before`: waiting first, then asking, then killing."""
-    if over.wait(_GRACE):
-        return
-    for code in (signal.SIGINT, signal.SIGKILL):
-        for child in psutil.Process().children(recursive=True):
-            if child.pid not in before:
-                _send(child, code)
-        if over.wait(_LAST_WORD):
-            return
-
-
-def _send(child: psutil.Process, code: int) -> None:
-    with suppress(psutil.NoSuchProcess):
-        child.send_signal(code)
 
 
 class _Listener(logging.Handler):

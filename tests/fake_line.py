@@ -43,10 +43,12 @@ def third(params):
         raise ValueError("the third step found the tracker away")
     _write("third/history.csv", "epoch,loss\\n1,2\\n2,1\\n")
 
+METRICS, HISTORY = "artifacts/second/metrics.json", "artifacts/third/history.csv"
+
 STEPS = (
     Step("first", first, deps=("${first.path}",), params=("first",), outs=("artifacts/first",)),
-    Step("second", second, deps=("artifacts/first",), params=("second",), metrics=("artifacts/second/metrics.json",), gpu=True),
-    Step("third", third, deps=("artifacts/second/metrics.json",), params=("third",), plots=("artifacts/third/history.csv",), retries=1),
+    Step("second", second, deps=("artifacts/first",), params=("second",), metrics=(METRICS,), gpu=True),
+    Step("third", third, deps=(METRICS,), params=("third",), plots=(HISTORY,), retries=1),
 )
 """
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from forcefoundry.files import write_json
 from pipeline.step import Step
-from pipeline.steps.workspace import ASSEMBLE, LOAD, MODEL_CODE, PAIRS, assembled_with_pairs, load_columns, use_threads
+from pipeline.steps.workspace import (
+    ASSEMBLE,
+    LOAD,
+    MODEL_CODE,
+    PAIRS,
+    assembled_with_pairs,
+    load_columns,
+    prepare_process,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +29,7 @@ def run(params: Mapping[str, Any]) -> None:
     from forcefoundry.interfaces.model_folder import build_objective, save_weights
     from forcefoundry.targets.e0 import initialise_energy, least_squares_e0, species_counts
 
-    use_threads(params)
+    prepare_process(params)
     database = load_columns()
     objective = build_objective(params, database.species)
     species = objective.network.species

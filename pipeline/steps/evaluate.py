@@ -17,8 +17,8 @@ from pipeline.steps.workspace import (
     TRAIN,
     assembled_with_pairs,
     load_columns,
+    prepare_process,
     progress_bar,
-    use_threads,
 )
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def run(params: Mapping[str, Any]) -> None:
     from forcefoundry.plots.maker import PlotMaker
 
     started = time.perf_counter()
-    use_threads(params)
+    prepare_process(params)
     batch_size = TrainingSettings.of_params(params["training"]).evaluation_batch_size
     database = load_columns()
     objective = build_objective(params, database.species)

@@ -14,14 +14,15 @@ import yaml
 from forcefoundry.files import read_json, write_json, written_whole
 from pipeline import summary, tracking
 from pipeline.step import Step
+from pipeline.steps.workspace import EVALUATE, LOAD, PAIRS, TRAIN
 
-LOAD = Path("artifacts/load/summary.json")
-PAIRS = Path("artifacts/precompute_pairs/receipt.json")
-MODEL = Path("artifacts/train/model")
-HISTORY = Path("artifacts/train/history.csv")
-TRAINED = Path("artifacts/train/receipt.json")
-METRICS = Path("artifacts/evaluate/metrics.json")
-PLOTS = Path("artifacts/evaluate/plots")
+SUMMARY = LOAD / "summary.json"
+PAIRS_RECEIPT = PAIRS / "receipt.json"
+MODEL = TRAIN / "model"
+HISTORY = TRAIN / "history.csv"
+TRAINED = TRAIN / "receipt.json"
+METRICS = EVALUATE / "metrics.json"
+PLOTS = EVALUATE / "plots"
 RUN = Path("artifacts/record/run.json")
 TABLE = Path("artifacts/record/summary.txt")
 LOCK = Path("dvc.lock")
@@ -43,7 +44,7 @@ def run(params: Mapping[str, Any]) -> None:
         params=params,
         history=_history(),
         metrics=_metrics(read_json(METRICS)),
-        datasets=_datasets(read_json(LOAD)),
+        datasets=_datasets(read_json(SUMMARY)),
         tags={**_git(), **_dvc_hashes(), "mlflow.note.content": f"```\n{table}\n```"},
         files=_files(),
     )
@@ -118,7 +119,7 @@ STEP = Step(
     run=run,
     deps=(
         *("pipeline/steps/record.py", "pipeline/tracking.py", "pipeline/summary.py"),
-        *(str(path) for path in (LOAD, PAIRS, MODEL, HISTORY, TRAINED, METRICS, PLOTS)),
+        *(str(path) for path in (SUMMARY, PAIRS_RECEIPT, MODEL, HISTORY, TRAINED, METRICS, PLOTS)),
     ),
     # Everything that is logged; not hardware, which changes nothing of what the run is.
     params=("database", "pairs", "network", "objective", "training", "plots", "tracking"),

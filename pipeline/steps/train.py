@@ -23,7 +23,7 @@ from pipeline.steps.workspace import (
     assembled_with_pairs,
     choose_device,
     load_columns,
-    use_threads,
+    prepare_process,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(params: Mapping[str, Any]) -> None:
     from forcefoundry.experiment.trainer import Trainer
     from forcefoundry.interfaces.model_folder import build_objective, load_weights, save_model
 
-    use_threads(params)
+    prepare_process(params)
     settings = TrainingSettings.of_params(params["training"])
     device = choose_device(params)
     database = load_columns()

@@ -68,9 +68,7 @@ def find(target: str) -> Callable[..., Any]:
         raise ValueError(f"_target_ {target!r} names no module of the library's rooms ({', '.join(ROOMS)}).{hint}")
     module = importlib.import_module(module_name)
     defined = {
-        key: value
-        for key, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", None) == module_name and not key.startswith("_")
+        key: value for key, value in vars(module).items() if _buildable(value, module_name) and not key.startswith("_")
     }
     if name not in defined:
         near = get_close_matches(name, defined, n=1)
@@ -115,6 +113,12 @@ def _nested(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_nested(entry) for entry in value]
     return value
+
+
+def _buildable(value: Any, module_name: str) -> bool:
+    # Classes, and the recipes; the rooms' helper functions read and write files.
+    kind_fits = inspect.isclass(value) or (inspect.isfunction(value) and module_name == "forcefoundry.objectives")
+    return kind_fits and value.__module__ == module_name
 
 
 def _modules() -> Iterator[str]:

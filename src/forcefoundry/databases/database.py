@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,9 +82,9 @@ class Database:
         with written_whole(folder) as draft:
             draft.mkdir()
             for name, values in self.columns.items():
-                np.save(draft / f"{name}.npy", np.ascontiguousarray(values))
+                _save_array(draft / f"{name}.npy", values)
             for name, rows in self.splits.items():
-                np.save(draft / f"split.{name}.npy", rows)
+                _save_array(draft / f"split.{name}.npy", rows)
 
     @classmethod
     def load(cls, folder: Path | str) -> Database:
@@ -97,3 +97,15 @@ class Database:
         return cls(
             {name: values for name, values in arrays.items() if name not in {f"split.{s}" for s in splits}}, splits
         )
+
+
+class _Writer:
+    """The `write` of a file and nothing else: given the file itself, NumPy hides that a disk is full."""
+
+    def __init__(self, file: BinaryIO):
+        self.write = file.write
+
+
+def _save_array(path: Path, values: NDArray[Any]) -> None:
+    with path.open("wb") as file:
+        np.save(_Writer(file), np.ascontiguousarray(values), allow_pickle=False)

@@ -58,8 +58,9 @@ def value_of(atoms: Any, name: str, key: str) -> NDArray[np.float64] | None:
         found = full_stress(found)
     expected = (len(atoms), *known.shape) if known.axis is Axis.ATOM else known.shape
     # Flattened numbers and axes of length 1 are put into shape; transposed ones would be scrambled by that.
-    if found.ndim <= 1 or _without_ones(found.shape) == _without_ones(expected):
-        found = found.reshape(expected) if found.size == int(np.prod(expected)) else found
+    same = found.ndim <= 1 or _without_ones(found.shape) == _without_ones(expected)
+    if same and found.size == int(np.prod(expected)):
+        found = found.reshape(expected)
     if found.shape != expected:
         raise ValueError(f"{name} (key {key!r}) has shape {found.shape}, expected {expected}.")
     return found

@@ -20,7 +20,7 @@ from forcefoundry.graph import (
     ordered_ancestors,
 )
 from forcefoundry.pairs.brute import BruteFinder
-from forcefoundry.pairs.cache import compute_table, finder_nodes, use_cache
+from forcefoundry.pairs.cache import cached_nodes, compute_table, finder_nodes, use_cache
 from forcefoundry.plots.maker import PlotMaker
 
 
@@ -124,7 +124,7 @@ def precompute_pairs(
     """Compute the pairs of every split once and let the node graph read them from the database.
 
     Assemble again afterwards and set `database.inputs = db_info["inputs"]`. Weights are kept. Called a second time
-    it finds nothing to do. Should finding fail, nothing is changed.
+    it finds nothing to do; a further database gets its pairs. Should finding fail, nothing is changed.
 
     Args:
         model: an assembled model with a pair finder.
@@ -139,9 +139,11 @@ def precompute_pairs(
         raise ValueError("The database has no splits, so no split would hold the pairs. Split it first.")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
-    nodes = finder_nodes(model.outputs)
+    # A graph that reads pairs already may meet a database that does not hold them yet.
+    cutoffs = [node.cutoff for node in finder_nodes(model.outputs)]
+    cutoffs += [node.cutoff for node in cached_nodes(model.outputs) if node.cutoff not in database.pairs]
     finder = BruteFinder(str(device)) if device is not None else None
-    tables = {node.cutoff: compute_table(database, node.cutoff, finder) for node in nodes}
+    tables = {cutoff: compute_table(database, cutoff, finder) for cutoff in dict.fromkeys(cutoffs)}
     use_cache(model.outputs, database, tables)
 
 

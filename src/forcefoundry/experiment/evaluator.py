@@ -27,7 +27,14 @@ class ValidationLosses(torch.nn.Module):
         reductions = [node for node in order if isinstance(node.module, Reduction)]
         modules = [node.module for node in reductions if node.module is not None]
         below = [parent for node in reductions for parent in node.parents]
+        self.rising = tuple(isinstance(n.module, Reduction) and n.module.higher_is_better for n in losses)
         self._check_layers(losses, reductions, set(inputs))
+        nested = [node for node in ordered_ancestors(below) if isinstance(node.module, Reduction)]
+        if nested:
+            raise ValueError(
+                f"A validation loss reduces {nested[0].name!r}, which is one number already, so it cannot be gathered "
+                "over batches. Reduce once, and combine the results."
+            )
         self._spans = []
         start = 0
         for node in reductions:
@@ -126,6 +133,7 @@ class Evaluator:
         self.model = model
         self.losses = losses
         self.names = tuple(names)
+        self.higher_is_better = frozenset(name for name, rises in zip(names, losses.rising, strict=True) if rises)
         self.plot_maker = plot_maker
         self._columns = [str(node.db_name) for node in model.inputs], [str(node.db_name) for node in targets]
         given = [*(node.pred for node in outputs), *(node.true for node in targets)]

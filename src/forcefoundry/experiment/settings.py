@@ -50,6 +50,15 @@ class TrainingSettings:
                 raise ValueError(f"training.{name} is {getattr(self, name)}, expected at least 1.")
         if not self.learning_rate > 0:
             raise ValueError(f"training.learning_rate is {self.learning_rate}, expected more than 0.")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise ValueError(f"training.gradient_clip is {self.gradient_clip}, expected more than 0, or null for none.")
+        if self.patience is not None and self.patience < 0:
+            raise ValueError(f"training.early_stopping.patience is {self.patience}, expected 0 or more, or null.")
+        if self.schedule.patience < 0 or not 0 < self.schedule.factor < 1 or not self.schedule.floor >= 0:
+            raise ValueError(
+                f"training.schedule needs patience >= 0, 0 < factor < 1 and floor >= 0, got {self.schedule.patience}, "
+                f"{self.schedule.factor} and {self.schedule.floor}."
+            )
         if self.schedule.kind not in ("constant", "cosine", "plateau"):
             raise ValueError(f"training.schedule.kind is {self.schedule.kind!r}, expected constant, cosine or plateau.")
         if self.averaging_decay is not None and not 0 <= self.averaging_decay < 1:
@@ -60,12 +69,20 @@ class TrainingSettings:
         """From the `training` section of the parameters; a key that means nothing is a ValueError."""
         values = dict(training)
         values.pop("dtype", None)
-        values["schedule"] = Schedule(**dict(values.get("schedule") or {}))
-        values["patience"] = dict(values.pop("early_stopping", None) or {}).get("patience")
-        values["averaging_decay"] = dict(values.pop("averaging", None) or {}).get("decay")
-        known = {entry.name for entry in fields(cls)}
-        for key in values:
-            if key not in known:
-                near = get_close_matches(key, known, n=1)
-                raise ValueError(f"training.{key} is not a setting.{f' Did you mean {near[0]}?' if near else ''}")
-        return cls(**values)
+        values["schedule"] = Schedule(**_section("schedule.", values.get("schedule"), Schedule))
+        values["patience"] = _section("early_stopping.", values.pop("early_stopping", None), ("patience",)).get(
+            "patience"
+        )
+        values["averaging_decay"] = _section("averaging.", values.pop("averaging", None), ("decay",)).get("decay")
+        return cls(**_section("", values, cls))
+
+
+def _section(name: str, values: Mapping[str, Any] | None, known: type | tuple[str, ...]) -> dict[str, Any]:
+    """A copy of a section, of which every key means something."""
+    keys = tuple(entry.name for entry in fields(known)) if isinstance(known, type) else known
+    for key in values or {}:
+        if key not in keys:
+            near = get_close_matches(key, keys, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(keys)}."
+            raise ValueError(f"training.{name}{key} is not a setting. {hint}")
+    return dict(values or {})

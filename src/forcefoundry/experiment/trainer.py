@@ -70,6 +70,11 @@ class Trainer:
             raise ValueError(
                 f"training.best_by is {settings.best_by!r}, expected one of {', '.join(modules.evaluator.names)}."
             )
+        if settings.best_by in modules.evaluator.higher_is_better:
+            raise ValueError(
+                f"training.best_by is {settings.best_by!r}, which is better the higher it is; the best weights are "
+                "those of the lowest value. Name an error such as a MAE or an RMSE."
+            )
         self._packer = Packer(database, [*database.inputs, *database.targets], device)
         self._inputs, self._targets = list(database.inputs), list(database.targets)
         model = modules.model.to(device)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from forcefoundry.build import build, cast, dtype_of, seeded
 from forcefoundry.files import read_json, write_json, written_whole
@@ -38,8 +38,10 @@ def build_objective(params: Mapping[str, Any], species: Sequence[int]) -> Object
 def save_weights(path: Path | str, model: torch.nn.Module) -> None:
     """Write a state_dict as safetensors."""
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+    # Serialised in memory first: safetensors' own writer reports a full disk as an error of its own kind.
+    content = save(weights)
     with written_whole(path) as draft:
-        save_file(weights, draft)
+        draft.write_bytes(content)
 
 
 def load_weights(path: Path | str, model: torch.nn.Module) -> None:

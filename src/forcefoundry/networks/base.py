@@ -54,22 +54,25 @@ class SpeciesEncoder(torch.nn.Module):
         if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 1 or max(numbers) > 118:
             raise ValueError(f"A network's species are {list(species)}, expected different atomic numbers of 1 to 118.")
         self.numbers = numbers
-        place = torch.full((119,), -1, dtype=torch.int64)
+        # Row z of the table is the one-hot row of element z; elements that are not known have none, told by `place`.
+        place = torch.full((120,), -1, dtype=torch.int64)
         place[list(numbers)] = torch.arange(len(numbers))
         self.register_buffer("place", place, persistent=False)
+        self.register_buffer("rows", torch.eye(len(numbers)), persistent=False)
         self.place: torch.Tensor
+        self.rows: torch.Tensor
 
     def forward(self, species: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """One-hot rows (N, number of species) for atomic numbers (N,)."""
-        index = self.place[species.clamp(0, 118)]
-        index = torch.where((species < 1) | (species > 118), -1, index)
-        if bool((index < 0).any()):
+        # Numbers outside the periodic table fall on places 0 and 119, which no element has.
+        index = self.place[species.clamp(0, 119)]
+        if len(index) and int(index.min()) < 0:
             unknown = sorted({int(number) for number in species[index < 0].tolist()})
             raise ValueError(
                 f"The network does not know the elements with atomic numbers {unknown}; it was made for "
                 f"{list(self.numbers)}. Train with structures that contain them, or leave these structures out."
             )
-        return torch.nn.functional.one_hot(index, len(self.numbers)).to(dtype)
+        return self.rows.to(dtype)[index]
 
 
 class NetworkNode(MultiNode):

@@ -13,7 +13,7 @@ from forcefoundry.graph import Node, ordered_ancestors, replace_node
 from forcefoundry.pairs.brute import BruteFinder
 from forcefoundry.pairs.contract import CONTRACT_VERSION, Finder, Pairs
 from forcefoundry.pairs.keys import structure_key
-from forcefoundry.pairs.nodes import PairFinderNode, cached_input
+from forcefoundry.pairs.nodes import CachedPairsNode, PairFinderNode
 from forcefoundry.pairs.store import PairStore, fill
 from forcefoundry.pairs.table import PairTable
 
@@ -90,6 +90,11 @@ def finder_nodes(nodes: Iterable[Node]) -> list[PairFinderNode]:
     return [node for node in ordered_ancestors(nodes) if isinstance(node, PairFinderNode)]
 
 
+def cached_nodes(nodes: Iterable[Node]) -> list[CachedPairsNode]:
+    """The inputs through which the given nodes already read cached pairs, in order of first sight."""
+    return [node for node in ordered_ancestors(nodes) if isinstance(node, CachedPairsNode)]
+
+
 def use_cache(nodes: Iterable[Node], database: Database, tables: dict[float, Any]) -> int:
     """Let the graph above `nodes` read its pairs from the database; the number of finders that were replaced.
 
@@ -98,14 +103,15 @@ def use_cache(nodes: Iterable[Node], database: Database, tables: dict[float, Any
         database: gets the tables attached.
         tables: cutoff to PairTable; each finder's cutoff must be among them, else nothing is changed.
     """
+    nodes = list(nodes)
     finders = finder_nodes(nodes)
     for node in finders:
         if node.cutoff not in tables:
             raise ValueError(f"Node {node.name!r} needs pairs within {node.cutoff} Å; cached are {sorted(tables)} Å.")
     database.pairs.update(tables)
-    inputs: dict[tuple[float, str], Node] = {}
+    inputs = {(node.cutoff, node.key): node for node in cached_nodes(nodes)}
     for node in finders:
         for key, output in node.living_outputs().items():
-            new = inputs.setdefault((node.cutoff, key), cached_input(node.cutoff, key))
+            new = inputs.setdefault((node.cutoff, key), CachedPairsNode(node.cutoff, key))
             replace_node(output, new)
     return len(finders)

@@ -54,10 +54,13 @@ def cached_column(cutoff: float, key: str) -> str:
     return f"pairs_{float(cutoff)!r}_{key}"
 
 
-def cached_input(cutoff: float, key: str) -> InputNode:
-    """The input node that reads cached pairs in place of a finder's output `key`."""
-    name = cached_column(cutoff, key)
-    return InputNode(name.replace(".", "p"), db_name=name, axis=Axis.PAIR, unit="1")
+class CachedPairsNode(InputNode):
+    """Reads cached pairs from the database in place of a finder's output `key`."""
+
+    def __init__(self, cutoff: float, key: str):
+        column = cached_column(cutoff, key)
+        super().__init__(column.replace(".", "p"), db_name=column, axis=Axis.PAIR, unit="1")
+        self.cutoff, self.key = cutoff, key
 
 
 class PairVectors(torch.nn.Module):

@@ -17,7 +17,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,14 +123,18 @@ class PairStore:
         return sorted({held[key][0] for key in keys})
 
     def adopt(self, folder: Path | str) -> int:
-        """Link the shards of `folder` (as DVC brought it back) into the store; the number of shards that were new.
+        """Link the shards of `folder` (as DVC brought it back) into the store; the number of shards that were new."""
+        return self.adopt_files({shard.name: shard for shard in sorted(Path(folder).glob("*.arrow"))})
 
-        What the folder holds of another cutoff or contract is passed over; a damaged shard is a ValueError.
+    def adopt_files(self, shards: Mapping[str, Path]) -> int:
+        """Link shards, given as name to file, into the store; the number of shards that were new.
+
+        What is of another cutoff or contract is passed over; a damaged shard is a ValueError.
         """
         new = 0
-        for shard in sorted(Path(folder).glob("*.arrow")):
-            place = self.folder / shard.name
-            if not place.exists() and self._fits(shard):
+        for name, shard in shards.items():
+            place = self.folder / name
+            if not place.exists() and self._fits(shard, Path(name).stem):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 link_or_copy(shard, place)
                 new += 1
@@ -138,12 +142,12 @@ class PairStore:
             self._where = None
         return new
 
-    def _fits(self, shard: Path) -> bool:
-        return bool(self._table(shard).schema.equals(self._schema, check_metadata=True))
+    def _fits(self, shard: Path, digest: str | None = None) -> bool:
+        return bool(self._table(shard, digest).schema.equals(self._schema, check_metadata=True))
 
-    def _table(self, shard: Path) -> pa.Table:
+    def _table(self, shard: Path, digest: str | None = None) -> pa.Table:
         if shard not in self._open:
-            if hashlib.sha256(shard.read_bytes()).hexdigest() != shard.stem:
+            if hashlib.sha256(shard.read_bytes()).hexdigest() != (digest or shard.stem):
                 raise ValueError(
                     f"{shard} is damaged: its bytes do not match its name. Delete it; its pairs are computed again."
                 )

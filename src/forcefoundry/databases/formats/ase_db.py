@@ -12,8 +12,10 @@ def read(path: Path) -> Iterator[Any]:
     """The rows in the order of their ids; a file that is no ASE database is a ValueError that names it."""
     import ase.db
 
+    if path.is_file() and path.stat().st_size == 0:
+        # ASE would take it for a database that is about to begin, and write its tables into it.
+        raise ValueError(f"{path} cannot be read as an ASE database: the file is empty.")
     try:
-        # Opened through SQLite's own read-only door by ASE: the file may be a read-only link into a cache.
         for row in ase.db.connect(path, type="db").select(sort="id"):
             atoms = row.toatoms()
             atoms.info = {**row.data, **row.key_value_pairs}

@@ -1,0 +1,85 @@
+"""A network, its graph and its database out of a file of reference numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from forcefoundry.build import seeded
+from forcefoundry.databases import Database
+from forcefoundry.networks.hipnn import HIPNN
+from forcefoundry.objectives import Objective, energy_and_forces
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The network with the file's weights, and where each of the file's weights lies."""
+
+    objective: Objective
+    weights: dict[str, torch.nn.Parameter]
+
+
+def fresh_network(d: Arrays) -> HIPNN:
+    """The network of the file's settings, before its weights are put in."""
+    n_blocks = int(d["hp_n_blocks"])
+    with seeded(0):
+        return HIPNN(
+            species=d["species"].tolist(),
+            n_features=d["hp_n_features"][1:].tolist(),
+            n_sensitivities=int(d["hp_n_nu"]),
+            soft_min=float(d["hp_soft_min"]),
+            soft_max=float(d["hp_soft_max"]),
+            cutoff=float(d["hp_cutoff"]),
+            n_interactions=n_blocks,
+            n_atom_layers=int(d["hp_n_atom_layers"]),
+            n_inner=d["hp_n_middle"].tolist(),
+        )
+
+
+def reference(d: Arrays) -> Reference:
+    """Put every weight of the file into a network; none may be left over on either side."""
+    network = fresh_network(d)
+    with seeded(0):
+        objective = energy_and_forces(network, train_e0=True)
+    weights: dict[str, torch.nn.Parameter] = {}
+    for number, block in enumerate(network.blocks, start=1):
+        layer, name = block.interaction, f"block{number}_inter"
+        weights[f"{name}_V"] = layer.V
+        weights[f"{name}_W"], weights[f"{name}_b"] = layer.self_interaction.weight, layer.self_interaction.bias
+        weights[f"{name}_mu"], weights[f"{name}_sigma"] = layer.sensitivity.mu, layer.sensitivity.sigma
+        weights[f"{name}_R"], weights[f"{name}_c"] = layer.residual.output.weight, layer.residual.output.bias
+        if not isinstance(layer.residual.skip, torch.nn.Identity):
+            weights[f"{name}_A"] = layer.residual.skip.weight
+        for depth, atom in enumerate(block.atom_layers, start=1):
+            name = f"block{number}_atom{depth}"
+            weights[f"{name}_W"], weights[f"{name}_b"] = atom.linear.weight, atom.linear.bias
+            weights[f"{name}_R"], weights[f"{name}_c"] = atom.residual.output.weight, atom.residual.output.bias
+    weights["energy0_w"] = objective.readout.e0
+    for level, readout in enumerate(objective.readout.readouts, start=1):
+        weights[f"energy{level}_w"], weights[f"energy{level}_b"] = readout.weight, readout.bias
+    assert set(weights) == {name.removeprefix("w_") for name in d if name.startswith("w_")}
+    ours = {id(weight) for weight in [*network.parameters(), *objective.readout.parameters()]}
+    assert ours == {id(weight) for weight in weights.values()}
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(torch.from_numpy(d[f"w_{name}"]).reshape(weight.shape))
+    return Reference(objective, weights)
+
+
+def packed(d: Arrays, labels: dict[str, np.ndarray]) -> Database:
+    """The structures of the file with the given labels."""
+    n = len(d["offsets"]) - 1
+    periodic = "cell" in d
+    columns = {
+        "species": d["Z"],
+        "positions": d["pos"],
+        "cell": d["cell"] if periodic else np.zeros((n, 3, 3)),
+        "pbc": np.full((n, 3), periodic),
+        "n_atoms": np.diff(d["offsets"]),
+        **labels,
+    }
+    return Database(columns, {"train": np.arange(n)})
