@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 
 def run(params: Mapping[str, Any]) -> None:
     """Write artifacts/precompute_pairs/: shards (hard links into the store), digest.json and a receipt."""
-    from forcefoundry.pairs import CONTRACT_VERSION, BruteFinder, PairStore, store_folder
+    from forcefoundry.pairs import CONTRACT_VERSION, PairStore, store_folder
     from forcefoundry.pairs.cache import digest_of, fill_cache, keys_of
+    from forcefoundry.pairs.finders import make_finder
     from forcefoundry.pairs.store import link_or_copy
 
     started = time.perf_counter()
@@ -33,9 +34,8 @@ def run(params: Mapping[str, Any]) -> None:
     cutoff = float(pairs["cutoff"])
     if pairs["source"] not in ("cache", "on_the_fly"):
         raise ValueError(f"pairs.source is {pairs['source']!r}, expected cache or on_the_fly.")
-    if pairs["finder"] != "brute":
-        raise ValueError(f"pairs.finder is {pairs['finder']!r}, which is not known. Known is brute.")
     device = choose_device(params)
+    finder = make_finder(str(pairs["finder"]), str(device))
     logger.info("pairs within %g Å on %s", cutoff, "the GPU" if device.type == "cuda" else "the CPU (no GPU is used)")
     store = PairStore(store_folder(store_root(), cutoff), cutoff)
     keys = keys_of(database) if pairs["source"] == "cache" else []
@@ -44,9 +44,7 @@ def run(params: Mapping[str, Any]) -> None:
         logger.info("%d shards came with this workspace and were linked into the store", adopted)
     computed = 0
     if keys:
-        computed = fill_cache(
-            database, store, BruteFinder(str(device)), lambda todo: progress_bar(todo, "pairs", "structures")
-        )
+        computed = fill_cache(database, store, finder, lambda todo: progress_bar(todo, "pairs", "structures"))
     shards = store.shards_of(keys)
     with written_whole(PAIRS / "shards") as draft:
         draft.mkdir()

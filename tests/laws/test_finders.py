@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 from forcefoundry.pairs import Finder
+from forcefoundry.pairs.finders import make_finder
 from tests.laws.rooms import options, plain
 from tests.outside import arrays, files, oracles
 from tests.pairs.brute_force import Structure, by_loops, listed, structures
@@ -20,15 +19,8 @@ TRICKY = files(oracles(), "pairs_tricky*.npz")
 
 
 def finder_of(path: Path) -> Finder:
-    """The finder of an option: the class of that room's file whose name ends in Finder."""
-    module = importlib.import_module(f"forcefoundry.pairs.{plain(path)['finder']}")
-    (found,) = (
-        value
-        for name, value in vars(module).items()
-        if inspect.isclass(value) and value.__module__ == module.__name__ and name.endswith("Finder")
-    )
-    made: Finder = found()
-    return made
+    """The finder of an option, as the pairs step makes it."""
+    return make_finder(str(plain(path)["finder"]))
 
 
 FINDERS = [pytest.param(finder_of(path), id=path.stem) for path in options("pairs")]

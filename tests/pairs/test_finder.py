@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 from forcefoundry.pairs import BruteFinder, structure_key
+from forcefoundry.pairs.finders import known_finders, make_finder
 from tests.outside import arrays, files, oracles
 from tests.pairs.brute_force import Structure, by_loops, listed, structures
 
@@ -191,3 +192,17 @@ def test_keys_follow_every_bit_of_what_pairs_depend_on() -> None:
     assert structure_key(np.array([1]), np.zeros((1, 3)), np.zeros((3, 3)), OPEN) != structure_key(
         np.array([1, 0]), np.zeros((2, 3)), np.zeros((3, 3)), OPEN
     )
+
+
+@pytest.mark.parametrize(("apart", "shift"), [(0.0, 0.0), (1e-12, 0.0), (1e-12, 4.0)])
+def test_atoms_within_rounding_of_one_place_are_told(apart: float, shift: float) -> None:
+    positions = np.array([[0.3, 0.2, 0.1], [0.3 + shift + apart, 0.2, 0.1]])
+    cell, pbc = np.diag([4.0, 4.0, 4.0])[None], np.full((1, 3), shift > 0)
+    with pytest.raises(ValueError, match=r"System 0: atoms 0 and 1 lie in one place"):
+        BruteFinder()(positions, cell, pbc, 3.0, np.array([0, 2]))
+
+
+def test_an_unknown_finder_is_told_with_the_nearest() -> None:
+    assert known_finders() == ["brute"]
+    with pytest.raises(ValueError, match=r"pairs.finder is 'brut', which is not known. Did you mean brute\?"):
+        make_finder("brut")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from forcefoundry.columns import column
 from forcefoundry.databases.database import Database
 from forcefoundry.databases.formats import read_rows
+from forcefoundry.databases.keys import structure_key
 from forcefoundry.databases.labels import available, choose_key, value_of
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -187,9 +188,8 @@ def _splits(
 
 
 def _draw(columns: Mapping[str, NDArray[Any]], atoms: slice, at: int, seed: int) -> float:
-    parts = (columns["species"][atoms], columns["positions"][atoms], columns["cell"][at], columns["pbc"][at])
-    content = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
-    hashed = hashlib.sha256(f"split {seed}\n".encode() + content).digest()
+    key = structure_key(columns["species"][atoms], columns["positions"][atoms], columns["cell"][at], columns["pbc"][at])
+    hashed = hashlib.sha256(f"split {seed}\n".encode() + key).digest()
     return int.from_bytes(hashed[:8], "big") / 2**64
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from forcefoundry.build import build, cast, dtype_of, seeded
 from forcefoundry.files import read_json, write_json, written_whole
 from forcefoundry.objectives import Objective
+from forcefoundry.pairs.finders import make_finder
 
 
 def build_objective(params: Mapping[str, Any], species: Sequence[int]) -> Objective:
@@ -27,7 +28,8 @@ def build_objective(params: Mapping[str, Any], species: Sequence[int]) -> Object
             raise ValueError(f"network.species lacks the atomic numbers {lacking}, which the data contain. Add them.")
     with seeded(int(params["training"]["seed"])):
         network = build(network_config, species=list(species))
-        objective = build(params["objective"], network=network)
+        finder = make_finder(str(params["pairs"]["finder"]))
+        objective = build(params["objective"], network=network, finder=finder)
     assert isinstance(objective, Objective)
     dtype = dtype_of(str(params["training"]["dtype"]))
     cast(network, dtype)
@@ -64,7 +66,7 @@ def load_weights(path: Path | str, model: torch.nn.Module) -> None:
 
 def save_model(folder: Path | str, model: torch.nn.Module, params: Mapping[str, Any], species: Sequence[int]) -> None:
     """Write model.safetensors and model.json, from which the potential can be built anywhere."""
-    config = {name: params[name] for name in ("network", "objective")}
+    config = {name: params[name] for name in ("network", "objective", "pairs")}
     config["training"] = {"seed": params["training"]["seed"], "dtype": params["training"]["dtype"]}
     with written_whole(folder) as draft:
         draft.mkdir()

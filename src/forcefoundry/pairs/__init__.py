@@ -1,8 +1,8 @@
 """Who is near whom: finders, the store on disk, and pairs as nodes of a graph."""
 
+from forcefoundry.databases.keys import structure_key
 from forcefoundry.pairs.brute import BruteFinder
 from forcefoundry.pairs.contract import CONTRACT_VERSION, Finder, Pairs
-from forcefoundry.pairs.keys import structure_key
 from forcefoundry.pairs.nodes import PairFinderNode, PairVectorsNode
 from forcefoundry.pairs.store import PairStore, store_folder
 from forcefoundry.pairs.table import PairTable

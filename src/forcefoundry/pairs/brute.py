@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from forcefoundry.pairs.contract import Bools, Floats, Ints, Pairs, check_cutoff, check_structure, coincident
+from forcefoundry.pairs.contract import (
+    COINCIDENT,
+    Bools,
+    Floats,
+    Ints,
+    Pairs,
+    check_cutoff,
+    check_structure,
+    coincident,
+)
 
 _CANDIDATES_AT_ONCE = 4_000_000
 _SLACK = 1e-6  # Å; candidates are picked generously on wrapped positions and decided exactly afterwards
@@ -42,7 +51,7 @@ class BruteFinder:
     ) -> tuple[Ints, Ints, Ints]:
         check_structure(positions, cell, pbc, system)
         i, j, S, distance = self._half(positions, cell, pbc, cutoff)
-        zero = distance == 0.0
+        zero = distance < COINCIDENT
         if zero.any():
             first = int(np.flatnonzero(zero)[0])
             raise coincident(system, int(i[first]), int(j[first]))

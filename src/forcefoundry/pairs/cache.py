@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from forcefoundry.databases.database import Database
+from forcefoundry.databases.keys import structure_key
 from forcefoundry.graph import Node, ordered_ancestors, replace_node
 from forcefoundry.pairs.brute import BruteFinder
 from forcefoundry.pairs.contract import CONTRACT_VERSION, Finder, Pairs
-from forcefoundry.pairs.keys import structure_key
 from forcefoundry.pairs.nodes import CachedPairsNode, PairFinderNode
 from forcefoundry.pairs.store import PairStore, fill
 from forcefoundry.pairs.table import PairTable

@@ -1,10 +1,11 @@
 """What a pair finder is: one function signature, and the checks that every finder's input passes first.
 
 A finder takes the packed structures of a batch and gives the full list of ordered pairs (i, j, S) with
-D = r_j - r_i + S @ cell and 0 < |D| < cutoff, strictly. Both directions are listed, (i, j, S) and (j, i, -S); an atom
-pairs with its own images, never with itself. Whether a pair counts is decided once per unordered pair, on its
-canonical half (i < j, or i = j and S lexicographically positive), in float64, from the positions as given. So both
-directions always agree, and so do all finders, machines and batchings. The list is sorted by (i, j, S).
+D = r_j - r_i + S @ cell and |D| < cutoff, strictly; atoms in one place are an error. Both directions are listed,
+(i, j, S) and (j, i, -S); an atom pairs with its own images, never with itself. Whether a pair counts is decided once
+per unordered pair, on its canonical half (i < j, or i = j and S lexicographically positive), in float64, from the
+positions as given. So both directions always agree, and so do all finders, machines and batchings. The list is sorted
+by (i, j, S).
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+COINCIDENT = 1e-8
+"""Å. Atoms closer than this lie in one place: what is between them is rounding, not a distance."""
 
 CONTRACT_VERSION = 1
 """Raised whenever the set of pairs of some structure, or their order, changes."""

@@ -1,15 +1,16 @@
-"""A structure's key: what its pairs depend on, and nothing else."""
+"""A structure's key: its content and nothing else. Pairs are kept under it, and splits are drawn by it."""
 
 from __future__ import annotations
 
 import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 
-from forcefoundry.pairs.contract import Bools, Floats, Ints
 
-
-def structure_key(species: Ints, positions: Floats, cell: Floats, pbc: Bools) -> bytes:
+def structure_key(
+    species: NDArray[np.int64], positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
+) -> bytes:
     """The sha256 (32 bytes) over the canonical bytes of one structure.
 
     Little-endian int64 species, float64 positions and cell, one byte an axis of pbc, preceded by the number of atoms.
