@@ -21,7 +21,7 @@ demo: $(READY)  ## the main job: labelled structures -> trained and reviewed pot
 	@$(BIN)/python -m pipeline run
 
 test: $(READY)  ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)  ## lint, format, who may import whom, types
 	@$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,26 @@ _ASKED = ("energy", "forces", "stress")
 
 
 def table(workspace: Path, recorded: bool = True) -> str:
-    """The table of `workspace`; rows whose step has not run are absent, and the review row without `recorded`.
+    """The table of `workspace` as far as its steps have run; without the review row unless `recorded`.
 
     FileNotFoundError if no step has left anything to show.
     """
     artifacts = workspace / "artifacts"
-    rows = [
-        *_data(_read(artifacts / "load" / "summary.json")),
-        *_pairs(_read(artifacts / "precompute_pairs" / "receipt.json")),
-        *_train(_read(artifacts / "train" / "receipt.json")),
-        *_errors(_read(artifacts / "evaluate" / "metrics.json")),
-        *_review(_read(artifacts / "record" / "run.json") if recorded else None),
+    parts: list[tuple[str, Callable[[Any], list[str]]]] = [
+        ("load/summary.json", _data),
+        ("precompute_pairs/receipt.json", _pairs),
+        ("train/receipt.json", _train),
+        ("evaluate/metrics.json", _errors),
     ]
+    if recorded:
+        parts.append(("record/run.json", _review))
+    rows: list[str] = []
+    for name, shown in parts:
+        if (artifacts / name).is_file():
+            rows += shown(read_json(artifacts / name))
+        elif rows:
+            # What lies behind a step that has not run yet is of an earlier run, and says nothing of this one.
+            break
     if not rows:
         raise FileNotFoundError(
             f"There is nothing to show in {artifacts.resolve()}: start a run with `python -m pipeline run`."
@@ -39,13 +47,7 @@ def table(workspace: Path, recorded: bool = True) -> str:
     return "\n".join(row.rstrip() for row in rows)
 
 
-def _read(path: Path) -> Any:
-    return read_json(path) if path.is_file() else None
-
-
-def _data(summary: Mapping[str, Any] | None) -> list[str]:
-    if summary is None:
-        return []
+def _data(summary: Mapping[str, Any]) -> list[str]:
     n_structures = summary["n_structures"]
     found = summary["properties"]
     names = [*_ASKED, *(name for name in found if name not in _ASKED)]
@@ -63,24 +65,18 @@ def _property(name: str, found: Mapping[str, Any] | None, n_structures: int) -> 
     return f"{label} ✓" if found["count"] >= n_structures else f"{label} on {_count(found['count'])}"
 
 
-def _pairs(receipt: Mapping[str, Any] | None) -> list[str]:
-    if receipt is None:
-        return []
+def _pairs(receipt: Mapping[str, Any]) -> list[str]:
     work = f"{_count(receipt['kept'])} kept, {_count(receipt['computed'])} computed in {receipt['seconds']:.1f} s"
     return [f"pairs   {work}{_GAP}{receipt['bytes'] / 1e6:.1f} MB"]
 
 
-def _train(receipt: Mapping[str, Any] | None) -> list[str]:
-    if receipt is None:
-        return []
+def _train(receipt: Mapping[str, Any]) -> list[str]:
     epochs = f"{_count(receipt['epochs'])} epochs in {_time(receipt['seconds'])} (best {_count(receipt['best_epoch'])})"
     weights = f"{_count(receipt['n_parameters'])} weights"
     return [f"train   {epochs}{_GAP}{weights}{_GAP}on {receipt['device']}"]
 
 
-def _errors(metrics: Mapping[str, Any] | None) -> list[str]:
-    if metrics is None:
-        return []
+def _errors(metrics: Mapping[str, Any]) -> list[str]:
     quantities = [name for name in _HEADS if any(name in metrics.get(split, {}) for split in _SPLITS)]
     columns = [f"{'MAE':<8}{'RMSE':<8}{'R²':<10}" for _ in quantities]
     lines = [
@@ -104,9 +100,7 @@ def _number(errors: Mapping[str, float | None] | None, key: str, factor: float, 
     return "–" if value is None else f"{value * factor:.{decimals}f}"
 
 
-def _review(run: Mapping[str, Any] | None) -> list[str]:
-    if run is None:
-        return []
+def _review(run: Mapping[str, Any]) -> list[str]:
     return [f"review  MLflow experiment {run['experiment']}, run {run['run_id']}{_GAP}make ui"]
 
 

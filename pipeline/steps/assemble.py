@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forcefoundry.files import write_json
 from pipeline.step import Step
@@ -17,6 +17,9 @@ from pipeline.steps.workspace import (
     load_columns,
     prepare_process,
 )
+
+if TYPE_CHECKING:
+    from forcefoundry.databases import Database
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ def run(params: Mapping[str, Any]) -> None:
 
     prepare_process(params)
     database = load_columns()
+    _check_species(database)
     objective = build_objective(params, database.species)
     species = objective.network.species
     modules, info = assembled_with_pairs(params, database, objective)
@@ -44,6 +48,23 @@ def run(params: Mapping[str, Any]) -> None:
     )
     write_json(ASSEMBLE / "graph.json", describe(modules.model, info))
     logger.info("the model reads %s; the loss reads %s", ", ".join(info["inputs"]), ", ".join(info["targets"]))
+
+
+def _check_species(database: Database) -> None:
+    """Refuse an element that is judged but never trained on: nothing could be learned of it, not even its E0."""
+    from ase.data import chemical_symbols
+
+    def of(split: str) -> set[int]:
+        return {int(z) for at in database.split(split) for z in database.columns["species"][database.atoms(at)]}
+
+    trained = of("train")
+    for split in database.splits:
+        lacking = sorted(of(split) - trained)
+        if lacking:
+            raise ValueError(
+                f"The split {split!r} contains {', '.join(chemical_symbols[z] for z in lacking)}, which no structure "
+                "that is trained on does. Add such structures to training, or take them out of the data."
+            )
 
 
 STEP = Step(

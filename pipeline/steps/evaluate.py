@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,7 +30,7 @@ def run(params: Mapping[str, Any]) -> None:
     from forcefoundry.batches import Packer, in_order
     from forcefoundry.build import build
     from forcefoundry.experiment.settings import TrainingSettings
-    from forcefoundry.interfaces.model_folder import build_objective, load_weights
+    from forcefoundry.interfaces.model_folder import build_objective, check_model, load_weights
     from forcefoundry.plots.maker import PlotMaker
 
     started = time.perf_counter()
@@ -39,6 +40,7 @@ def run(params: Mapping[str, Any]) -> None:
     objective = build_objective(params, database.species)
     maker = PlotMaker([build(config, quantities=objective.quantities) for config in params["plots"]])
     modules, _ = assembled_with_pairs(params, database, objective, maker)
+    check_model(TRAIN / "model", params)
     load_weights(TRAIN / "model" / "model.safetensors", modules.model)
     packer = Packer(database, [*database.inputs, *database.targets], "cpu")
 
@@ -53,11 +55,16 @@ def run(params: Mapping[str, Any]) -> None:
     write_json(EVALUATE / "receipt.json", {"seconds": round(time.perf_counter() - started, 3), "plots": pictures})
 
 
-def _nested(found: Mapping[str, float]) -> Iterator[tuple[str, dict[str, float]]]:
+def _nested(found: Mapping[str, float]) -> Iterator[tuple[str, dict[str, float | None]]]:
     """QUANTITY_METRIC: value to QUANTITY: {METRIC: value}."""
     quantities = dict.fromkeys(name.rpartition("_")[0] for name in found)
     for quantity in quantities:
-        parts = {name.rpartition("_")[2]: value for name, value in found.items() if name.rpartition("_")[0] == quantity}
+        parts: dict[str, float | None] = {
+            name.rpartition("_")[2]: value for name, value in found.items() if name.rpartition("_")[0] == quantity
+        }
+        # R² is undefined where all truths are one number, as in a split of one structure; null says so.
+        if "r2" in parts and not math.isfinite(found[f"{quantity}_r2"]):
+            parts["r2"] = None
         yield quantity, parts
 
 

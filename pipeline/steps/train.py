@@ -117,8 +117,11 @@ class _Report:
 
 
 def _job(params: Mapping[str, Any]) -> str:
-    """A name for exactly this job: its parameters, its data and its initial weights."""
+    """A name for exactly this job: its parameters, its data, its initial weights and the code that trains."""
     job = hashlib.sha256()
+    for folder in map(Path, (*MODEL_CODE, "src/forcefoundry/batches")):
+        for source in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
+            job.update(source.read_bytes())
     sections = {name: params[name] for name in ("network", "objective", "pairs", "training")}
     job.update(json.dumps(sections, sort_keys=True).encode())
     job.update(read_json(LOAD / "summary.json")["digest"].encode())

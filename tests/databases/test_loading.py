@@ -281,7 +281,68 @@ def test_official_files_are_the_splits(tmp_path: Path) -> None:
     assert summary["splits"]["train"] + summary["splits"]["valid"] == 20
 
 
+@pytest.mark.parametrize("format", ["extxyz", "ase_db"])
+def test_a_key_that_only_a_later_row_carries_harms_nothing(tmp_path: Path, format: str) -> None:
+    rows = [atoms(seed) for seed in range(20)]
+    rows[1].info["note"] = "seen twice"
+    write = write_xyz if format == "extxyz" else write_db
+    _, summary = load_database(config(write(tmp_path / "some", rows), format))
+    assert summary["n_structures"] == 20
+
+
+def test_nothing_is_drawn_beside_an_official_split(tmp_path: Path) -> None:
+    rows = [atoms(seed) for seed in range(30)]
+    for name, part in (("a", rows[:20]), ("b", rows[20:25]), ("c", rows[25:])):
+        write_xyz(tmp_path / f"{name}.xyz", part)
+    three = {"train": "a.xyz", "valid": "b.xyz", "test": "c.xyz"}
+    base, _ = load_database(config(tmp_path, files=three, split={"valid": 0.0, "test": 0.0}))
+    assert [len(base.split(name)) for name in ("train", "valid", "test")] == [20, 5, 5]
+    with pytest.raises(ValueError, match=r"'test' has a file of its own .*Set database.split.test=0"):
+        load_database(config(tmp_path, files=three, split={"valid": 0.0, "test": 0.1}))
+    with pytest.raises(ValueError, match=r"the split 'tset', which is none. Did you mean test\?"):
+        load_database(config(tmp_path, files={"train": "a.xyz", "tset": "c.xyz"}))
+
+
+def test_official_splits_that_share_structures_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [atoms(seed) for seed in range(20)]
+    write_xyz(tmp_path / "a.xyz", rows)
+    write_xyz(tmp_path / "c.xyz", [*rows[:2], atoms(77)])
+    load_database(config(tmp_path, files={"train": "a.xyz", "test": "c.xyz"}, split={"test": 0.0}))
+    assert "2 structures stand in two splits" in caplog.text
+    assert re.search(r"c.xyz, frame 0 \(test\) is .*a.xyz, frame 0", caplog.text)
+
+
+def test_a_virial_becomes_a_stress(tmp_path: Path) -> None:
+    rows = []
+    for seed in range(20):
+        row = atoms(seed)
+        row.cell, row.pbc = [4.0, 5.0, 6.0], True
+        row.info["virial"] = np.arange(9.0).reshape(3, 3) + np.arange(9.0).reshape(3, 3).T
+        rows.append(row)
+    base, _ = load_database(config(write_xyz(tmp_path / "v.xyz", rows), keys={"energy": None, "stress": "virial"}))
+    np.testing.assert_allclose(base.columns["stress"][3], -rows[3].info["virial"] / 120.0, rtol=1e-12)
+
+
 # Bad input
+
+
+@pytest.mark.parametrize("name", ["positions", "n_atoms", "system_of_atom"])
+def test_a_label_cannot_take_the_place_of_the_structure(twenty: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"database.keys names {name}, which is no label"):
+        load_database(config(twenty, keys={"energy": None, name: "forces"}))
+
+
+def test_a_group_key_that_no_row_carries(twenty: Path) -> None:
+    with pytest.raises(ValueError, match=r"No row carries the key 'nmae' that database.group names"):
+        load_database(config(twenty, group="nmae"))
+
+
+def test_a_periodic_structure_without_a_cell_is_named(tmp_path: Path) -> None:
+    rows = [atoms(seed) for seed in range(20)]
+    rows[4].pbc = [True, True, False]
+    rows[4].cell = [[3.0, 0, 0], [6.0, 0, 0], [0, 0, 9.0]]
+    with pytest.raises(ValueError, match=r"row 5: it is periodic, but its periodic lattice vectors"):
+        load_database(config(write_db(tmp_path / "p.db", rows), "ase_db"))
 
 
 def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
@@ -360,7 +421,7 @@ def test_a_label_that_is_no_number_is_named(tmp_path: Path) -> None:
 
 def test_rows_without_a_label_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     rows = [atoms(seed, labelled=seed not in (3, 8)) for seed in range(10)]
-    with pytest.raises(ValueError, match=r"2 of 10 rows lack energy .*the first is .*frame 3.*or leave energy out"):
+    with pytest.raises(ValueError, match=r"2 of 10 rows lack energy .*the first is .*frame 3.*Label or remove them"):
         load_database(config(write_xyz(tmp_path / "a.xyz", rows)))
 
 

@@ -64,6 +64,18 @@ def test_the_readmes_files_exist() -> None:
             assert (ROOT / name).exists(), name
 
 
+def test_the_readmes_own_data_configuration_composes(tmp_path: Path) -> None:
+    name, text = re.findall(r"`(my_configs/[\w/]+\.yaml)`:\n\n```yaml\n(.*?)```", README, re.DOTALL)[0]
+    own = tmp_path / name
+    own.parent.mkdir(parents=True)
+    own.write_text(text, encoding="utf-8")
+    assert "--config-dir my_configs experiment=mine" in README
+    composed = params.compose(["experiment=mine"], tmp_path / "my_configs")
+    assert composed["database"]["path"] == "/data/my_dft.db"
+    assert composed["network"]["cutoff"] == composed["pairs"]["cutoff"] == 6.0
+    assert len([line for line in text.splitlines() if line]) == 5
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     assert "make test" in README
     assert re.search(r"^make test\b", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from forcefoundry.files import read_json
 from tests.line.workspace import Workspace, clone
 
 OWN_DATA = ["database=ase_db", "database.path=mine.db", "database.split.valid=0.3", "database.split.test=0.2"]
@@ -119,6 +120,47 @@ def test_an_element_that_the_network_does_not_know(bare: Workspace) -> None:
     for step in ("load", "precompute_pairs"):
         bare.pipeline(step)
     assert "[8]" in refused(bare, "assemble")
+
+
+def test_an_element_that_is_judged_but_not_trained_on(bare: Workspace) -> None:
+    waters(bare.folder / "mine.db")
+    with ase.db.connect(bare.folder / "mine.db", type="db") as database:
+        ammonia = ase.Atoms("NHH", [[0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])
+        ammonia.calc = SinglePointCalculator(ammonia, energy=-100.0, forces=np.zeros((3, 3)))
+        database.write(ammonia, fold=9)
+    bare.pipeline("params", *OWN_DATA, *SMALL, "database.group=fold", "database.split.held_out=[9]")
+    for step in ("load", "precompute_pairs"):
+        bare.pipeline(step)
+    assert "'held_out' contains N" in refused(bare, "assemble")
+
+
+def test_a_model_of_other_parameters_is_not_judged(bare: Workspace) -> None:
+    waters(bare.folder / "mine.db")
+    chosen = [*OWN_DATA, *SMALL, "training.max_epochs=1", "database.group=fold", "database.split.held_out=[3]"]
+    bare.pipeline("params", *chosen)
+    for step in ("load", "precompute_pairs", "assemble", "train"):
+        bare.pipeline(step)
+    bare.pipeline("params", *chosen, "pairs.cutoff=6.0")
+    for step in ("precompute_pairs", "assemble"):
+        bare.pipeline(step)
+    assert "was made with network.cutoff = 5.0, but it is 6.0 now" in refused(bare, "evaluate")
+
+
+def test_a_split_too_small_for_r2_has_none_and_still_its_errors(bare: Workspace) -> None:
+    waters(bare.folder / "mine.db")
+    with ase.db.connect(bare.folder / "mine.db", type="db") as database:
+        water = ase.Atoms("OHH", [[0, 0, 0], [0.97, 0, 0], [-0.24, 0.95, 0]])
+        water.calc = SinglePointCalculator(water, energy=-380.0, forces=np.zeros((3, 3)))
+        database.write(water, fold=9)
+    chosen = [*OWN_DATA, *SMALL, "training.max_epochs=1", "database.group=fold", "database.split.held_out=[9]"]
+    bare.pipeline("params", *chosen)
+    for step in ("load", "precompute_pairs", "assemble", "train", "evaluate"):
+        bare.pipeline(step)
+    metrics = read_json(bare.folder / "artifacts/evaluate/metrics.json")["held_out"]
+    assert metrics["energy_per_atom"]["r2"] is None
+    assert metrics["energy_per_atom"]["rmse"] > 0
+    table = bare.pipeline("summary")
+    assert next(line for line in table.splitlines() if line.startswith("held out")).count("–") == 2
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(bare: Workspace, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ ALIASES = {
     "energy": ("free_energy", "Energy", "total_energy", "dft_energy", "energy_xtb", "E"),
     "forces": ("force", "Forces", "dft_forces", "forces_xtb", "F"),
     "stress": ("Stress", "dft_stress"),
-    "charges": ("initial_charges", "Q"),
+    "charges": ("Q",),
     "dipole": ("D",),
 }
 
@@ -54,7 +54,10 @@ def value_of(atoms: Any, name: str, key: str) -> NDArray[np.float64] | None:
     source = {"info": atoms.info, "arrays": atoms.arrays}.get(where)
     found = np.asarray(atoms.calc.results[key] if source is None else source[key], dtype=np.float64)
     known = column(name)
-    if name == "stress":
+    if name == "stress" and "virial" in key.lower():
+        # virial = -V · stress, eV
+        found = -full_stress(found) / atoms.get_volume()
+    elif name == "stress":
         found = full_stress(found)
     expected = (len(atoms), *known.shape) if known.axis is Axis.ATOM else known.shape
     # Flattened numbers and axes of length 1 are put into shape; transposed ones would be scrambled by that.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forcefoundry.columns import column
+from forcefoundry.columns import DERIVED, STRUCTURE, column
 from forcefoundry.databases.database import Database
 from forcefoundry.databases.formats import read_rows
 from forcefoundry.databases.keys import structure_key
 from forcefoundry.databases.labels import available, choose_key, value_of
+from forcefoundry.databases.splitting import split_rows
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -47,19 +51,22 @@ def load_database(config: Mapping[str, Any], progress: Progress = iter) -> tuple
         )
     counts: Counter[str] = Counter()
     for row in rows:
-        counts.update(available(row.atoms))
+        counts.update(list(available(row.atoms)))  # keys; a mapping would be taken as counts
     columns = _structures(rows)
     properties: dict[str, Any] = {}
     for name, asked in dict(config.get("keys") or {}).items():
+        if name in (*STRUCTURE, *DERIVED):
+            raise ValueError(f"database.keys names {name}, which is no label but part of a structure. Leave it out.")
         key = choose_key(name, asked, counts)
         if key is None:
             raise ValueError(
                 f"No row of {path} carries {name}. Rows carry {', '.join(sorted(counts)) or 'no labels'}: name the key "
-                f"in database.keys.{name}, or leave {name} out of database.keys."
+                f"in database.keys.{name}, or label the rows."
             )
         columns[name] = _labels(rows, name, key)
         properties[name] = {"key": key, "unit": column(name).unit, "count": len(rows)}
-    splits = _splits(rows, columns, config)
+    splits = split_rows([(row.split, row.atoms.info) for row in rows], columns, config)
+    _warn_of_repeats(rows, columns, splits)
     database = Database(columns, splits)
     pbc = columns["pbc"]
     summary = {
@@ -107,6 +114,13 @@ def _structures(rows: list[Row]) -> dict[str, NDArray[Any]]:
                     f"{row.origin}: {what} is {values[at].tolist()}, expected finite numbers in Å. "
                     "Repair or remove the row."
                 )
+        vectors = np.asarray(row.atoms.cell)[row.atoms.pbc]
+        spanned = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)) if len(vectors) else 1.0
+        if spanned <= 1e-10 * np.prod(np.linalg.norm(vectors, axis=1)):
+            raise ValueError(
+                f"{row.origin}: it is periodic, but its periodic lattice vectors {vectors.tolist()} are zero or lie in "
+                "one plane. Give it a cell, or set pbc to False for that direction."
+            )
         if row.atoms.numbers.min() < 1:
             raise ValueError(
                 f"{row.origin}: atomic number {row.atoms.numbers.min()} is not an element. Repair the row."
@@ -136,61 +150,27 @@ def _labels(rows: list[Row], name: str, key: str) -> NDArray[np.float64]:
     if lacking:
         raise ValueError(
             f"{len(lacking)} of {len(rows)} rows lack {name} (key {key!r}), the first is {lacking[0]}. Label or remove "
-            f"them, or leave {name} out of database.keys."
+            "them."
         )
     return np.concatenate(found) if column(name).axis.value == "atom" else np.stack(found)
 
 
-def _splits(
-    rows: list[Row], columns: Mapping[str, NDArray[Any]], config: Mapping[str, Any]
-) -> dict[str, NDArray[np.int64]]:
-    """Each structure's split: kept out by its group, or given by its file, or drawn by its content.
-
-    The draw depends on the structure and the seed alone, so data that are added move nothing, and a structure that is
-    there twice is never on both sides.
-    """
-    split = dict(config["split"])
-    group, held_out = config.get("group"), [str(value) for value in split.get("held_out") or ()]
-    if held_out and group is None:
-        raise ValueError(
-            "database.split.held_out names groups, but database.group is null. Name the key of the groups."
-        )
-    shares = {name: float(split.get(name) or 0.0) for name in ("valid", "test")}
-    if any(share < 0 for share in shares.values()) or sum(shares.values()) >= 1:
-        raise ValueError(f"database.split takes shares of 0 or more that leave something to train on, got {shares}.")
-    members: dict[str, list[int]] = {"train": [], "valid": [], "test": [], "held_out": []}
-    seen_groups = set()
+def _warn_of_repeats(rows: list[Row], columns: Mapping[str, NDArray[Any]], splits: Mapping[str, Any]) -> None:
+    """Say it when official splits share structures, atom for atom: their errors are then those of training."""
     offsets = np.concatenate([[0], np.cumsum(columns["n_atoms"])])
-    for at, row in enumerate(rows):
-        of_group = str(row.atoms.info.get(group)) if group is not None else None
-        seen_groups.add(of_group)
-        if of_group in held_out:
-            members["held_out"].append(at)
-        elif row.split not in (None, "train"):
-            members.setdefault(str(row.split), []).append(at)
-        else:
-            drawn = _draw(columns, slice(offsets[at], offsets[at + 1]), at, int(split.get("seed") or 0))
-            name = "test" if drawn < shares["test"] else "valid" if drawn < sum(shares.values()) else "train"
-            members[name].append(at)
-    absent = [value for value in held_out if value not in seen_groups]
-    if absent:
-        known = ", ".join(sorted(str(value) for value in seen_groups if value is not None)[:20])
-        raise ValueError(
-            f"database.split.held_out names {absent[0]!r}, which is no {group} in the data. There are {known}."
-        )
-    for name, purpose in (("train", "train"), ("valid", "validate")):
-        if not members[name]:
-            raise ValueError(
-                f"The split leaves nothing to {purpose} on: 0 of {len(rows)} structures are in {name!r}. Change "
-                f"database.split.{'valid' if name == 'valid' else 'valid or .test'} (now {shares}), or add structures."
+    side: dict[bytes, tuple[str, int]] = {}
+    repeated = []
+    for name, members in splits.items():
+        for at in members:
+            atoms = slice(offsets[at], offsets[at + 1])
+            key = structure_key(
+                columns["species"][atoms], columns["positions"][atoms], columns["cell"][at], columns["pbc"][at]
             )
-    return {name: np.array(chosen, dtype=np.int64) for name, chosen in members.items() if chosen}
-
-
-def _draw(columns: Mapping[str, NDArray[Any]], atoms: slice, at: int, seed: int) -> float:
-    key = structure_key(columns["species"][atoms], columns["positions"][atoms], columns["cell"][at], columns["pbc"][at])
-    hashed = hashlib.sha256(f"split {seed}\n".encode() + key).digest()
-    return int.from_bytes(hashed[:8], "big") / 2**64
+            other, first = side.setdefault(key, (name, int(at)))
+            if other != name:
+                repeated.append(f"{rows[at].origin} ({name}) is {rows[first].origin} ({other})")
+    if repeated:
+        log.warning("%d structures stand in two splits: %s", len(repeated), "; ".join(repeated[:5]))
 
 
 def _symbol(number: int) -> str:

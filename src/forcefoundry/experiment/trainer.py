@@ -100,6 +100,7 @@ class Trainer:
                 break
             started = time.perf_counter()
             epoch = len(self._history) + 1
+            self._set_rate(epoch - 1)
             row: Row = {"epoch": epoch, "learning_rate": self._rate, "train_loss": self._train_epoch(epoch)}
             with self._average.in_place():
                 row |= {f"valid_{name}": value for name, value in self._validate().items()}

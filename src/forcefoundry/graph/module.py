@@ -52,10 +52,6 @@ class GraphModule(torch.nn.Module):
         """Every node that takes part, inputs first, in order of evaluation."""
         return list(self._nodes)
 
-    def node_module(self, name: str) -> torch.nn.Module:
-        """The module of the node of that name."""
-        return self.moduledict[name]
-
     def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the outputs; `values` are the inputs in the order of `self.inputs`.
 

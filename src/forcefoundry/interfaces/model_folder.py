@@ -14,6 +14,9 @@ from forcefoundry.files import read_json, write_json, written_whole
 from forcefoundry.objectives import Objective
 from forcefoundry.pairs.finders import make_finder
 
+MADE_BY = ("network", "objective", "pairs", "training")
+"""The sections of the parameters that a trained model is a result of, beside the data."""
+
 
 def build_objective(params: Mapping[str, Any], species: Sequence[int]) -> Objective:
     """Network and objective from resolved parameters, with fresh weights from `training.seed`.
@@ -66,15 +69,20 @@ def load_weights(path: Path | str, model: torch.nn.Module) -> None:
 
 def save_model(folder: Path | str, model: torch.nn.Module, params: Mapping[str, Any], species: Sequence[int]) -> None:
     """Write model.safetensors and model.json, from which the potential can be built anywhere."""
-    config = {name: params[name] for name in ("network", "objective", "pairs")}
-    config["training"] = {"seed": params["training"]["seed"], "dtype": params["training"]["dtype"]}
+    config = {name: params[name] for name in MADE_BY}
     with written_whole(folder) as draft:
         draft.mkdir()
         save_weights(draft / "model.safetensors", model)
         write_json(draft / "model.json", {**config, "species": list(species), "units": {"length": "Å", "energy": "eV"}})
 
 
-def load_model_config(folder: Path | str) -> dict[str, Any]:
-    """The plain configuration of a saved model."""
-    config: dict[str, Any] = read_json(Path(folder) / "model.json")
-    return config
+def check_model(folder: Path | str, params: Mapping[str, Any]) -> None:
+    """Refuse a saved model that was made with other parameters than these; the first that differs is named."""
+    made = read_json(Path(folder) / "model.json")
+    for section in MADE_BY:
+        for key in sorted({*made[section], *params[section]}):
+            if made[section].get(key) != params[section].get(key):
+                raise ValueError(
+                    f"The model in {folder} was made with {section}.{key} = {made[section].get(key)!r}, but it is "
+                    f"{params[section].get(key)!r} now. Run the train step again."
+                )
