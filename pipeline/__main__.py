@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline import environment, params, summary
-from pipeline.lifetime import die_with_parent
+from pipeline.lifetime import die_with_parent, one_run_at_a_time
 from pipeline.step import Step
 from pipeline.steps import STEPS
 from pipeline.values import did_you_mean
@@ -19,6 +20,7 @@ from pipeline.versioning import StepFailedError
 
 VERBS = {
     "run": "do the whole job: run [GROUP=OPTION] [KEY=VALUE ...] [--config-dir DIR]",
+    "retrain": "the same if the data, the parameters or the code changed since the last run",
     "params": "only compose params.yaml, with the same words as run",
     "summary": "print the table of what was reached last",
     "ui": "open the MLflow page (MLFLOW_PORT, default 5000)",
@@ -26,6 +28,7 @@ VERBS = {
     "stop": "end what serve started",
     "render": "write dvc.yaml anew from the steps",
 }
+_TRACEBACK = "FORCEFOUNDRY_TRACEBACK"
 _QUIET_SERVER = {
     "PYTHONWARNINGS": "ignore",  # MLflow's own use of its libraries warns; nobody here can act on it
     "MLFLOW_LOGGING_LEVEL": "ERROR",
@@ -34,17 +37,23 @@ _QUIET_SERVER = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do one verb; the exit code is 0, 1 (failed), 2 (asked for something impossible) or 130 (interrupted)."""
+    """Do one verb and give the exit code.
+
+    0, 1 (failed), 2 (asked for something impossible), 3 (a mistake of this program) or 130 (interrupted).
+    """
     words = sys.argv[1:] if words is None else list(words)
     try:
         environment.prepare()
         return _do(words)
     except KeyboardInterrupt as error:
-        return _complain(error if error.args else "interrupted; the same command goes on from what is complete.", 130)
+        return _complain(str(error) or "interrupted; the same command goes on from what is complete.", 130)
     except ValueError as error:
         return _complain(error, 2)
     except (OSError, StepFailedError) as error:
         return _complain(error, 1)
+    except Exception as error:
+        told = f"this is a mistake of the program, not yours: {type(error).__name__}: {error}"
+        return _complain(f"{told} (set {_TRACEBACK}=1 to see where)", 3)
 
 
 def _do(words: Sequence[str]) -> int:
@@ -59,6 +68,7 @@ def _do(words: Sequence[str]) -> int:
         raise ValueError(f"There is no verb {verb!r}. {did_you_mean(verb, [*VERBS, *steps])}")
     verbs: dict[str, Callable[[Sequence[str]], int]] = {
         "run": _run,
+        "retrain": _retrain,
         "params": _params,
         "summary": _summary,
         "ui": _ui,
@@ -81,27 +91,50 @@ def _step(step: Step, rest: Sequence[str]) -> int:
         raise ValueError(f"A step reads params.yaml and takes no words: first `python -m pipeline params {words}`.")
     die_with_parent()
     environment.log_to_terminal()
-    step.run(params.read())
+    # A step that DVC starts belongs to a run, which holds the workspace already.
+    with contextlib.nullcontext() if "DVC_STAGE" in os.environ else one_run_at_a_time():
+        step.run(params.read())
     return 0
 
 
 def _run(rest: Sequence[str]) -> int:
-    overrides, config_dir = _overrides("run", rest)
+    done = _flow("run", rest)
+    print(summary.table(Path()))
+    if not done["ran"]:
+        print(f"\n{_unchanged(done)}")
+    return 0
+
+
+def _retrain(rest: Sequence[str]) -> int:
+    done = _flow("retrain", rest)
+    if done["ran"] or done["restored"]:
+        print(summary.table(Path()))
+    if not done["ran"]:
+        print(_unchanged(done))
+    return 0
+
+
+def _flow(verb: str, rest: Sequence[str]) -> dict[str, Any]:
+    overrides, config_dir = _overrides(verb, rest)
     params.compose(overrides, config_dir)  # so that a mistyped word is told at once
     environment.log_to_terminal()
     from pipeline import flows  # Prefect, which takes its seconds to load
 
-    done = flows.run(overrides, config_dir)
-    print(summary.table(Path()))
-    if not done["ran"]:
-        n_kept = len(done["skipped"]) + len(done["restored"])
-        print(f"\nnothing changed: nothing was recomputed ({n_kept} steps up to date)")
-    return 0
+    return flows.run(overrides, config_dir, again=verb == "retrain")
+
+
+def _unchanged(done: Mapping[str, Any]) -> str:
+    what = f"{len(done['skipped'])} steps up to date"
+    if done["restored"]:
+        return f"nothing was recomputed ({what}, {len(done['restored'])} put back from an earlier run)"
+    return f"nothing changed: nothing was recomputed ({what})"
 
 
 def _params(rest: Sequence[str]) -> int:
     overrides, config_dir = _overrides("params", rest)
-    changed = params.write(params.compose(overrides, config_dir))
+    composed = params.compose(overrides, config_dir)
+    with one_run_at_a_time():  # a run reads params.yaml until it ends
+        changed = params.write(composed)
     print(f"{params.PARAMS} {'written' if changed else 'says the same already'}")
     return 0
 
@@ -174,7 +207,7 @@ def _port(text: str) -> int:
 
 
 def _complain(error: object, code: int) -> int:
-    if os.environ.get("FORCEFOUNDRY_TRACEBACK", "") not in ("", "0"):
+    if os.environ.get(_TRACEBACK, "") not in ("", "0"):
         raise  # only called while an exception is handled
     print(f"forcefoundry: {' '.join(str(error).split())}", file=sys.stderr)
     return code

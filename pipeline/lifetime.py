@@ -47,7 +47,7 @@ def one_run_at_a_time(workspace: Path | None = None) -> Iterator[None]:
             holder = file.read().strip() or "unknown"
             raise WorkspaceBusyError(
                 f"A run (process {holder}) is under way in {root}, and a workspace takes one at a time. "
-                f"Wait for it, end it with `kill -INT {holder}`, or start this one in another clone or git worktree."
+                f"Wait for it, end it with `kill {holder}`, or start this one in another clone or git worktree."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from forcefoundry.files import written_whole
-from pipeline.values import check, did_you_mean, held_to, names, unknown
+from pipeline.values import check, common, did_you_mean, held_to, may_be_null, missing, names, unknown
 
 if TYPE_CHECKING:  # Hydra takes 0.4 s to import, and a step that only reads params.yaml never needs it.
     from hydra.core.override_parser.types import Override
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # Hydra takes 0.4 s to import, and a step that only reads par
 CONF = Path("conf")
 PARAMS = Path("params.yaml")
 HEADER = "# Composed from conf/ by `python -m pipeline params`: change conf/ or give overrides; edits here get lost.\n"
+_SETTLED = ("database", "pairs", "training", "hardware", "tracking")  # groups whose keys the steps read one by one
+_FREE = frozenset({"database.keys"})  # any property that the rows carry
 _lock = threading.Lock()  # Hydra keeps its state in one global of the process.
 
 
@@ -41,12 +44,15 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | str | None = None)
         chosen = _composed(choosing, config_dir)
         experiment = chosen.hydra.runtime.choices.get("experiment")
         bare = _composed(_without_experiment(chosen, options), config_dir) if experiment else chosen
+        shape = _with_own(_plain(bare), bare.hydra.runtime.choices, config_dir)
         for one in setting:
-            _check_key(one, names(_plain(bare)))
-        full = _composed([*choosing, *setting], config_dir) if setting else chosen
+            _check_key(one, names(shape))
+        full = _plain(_composed([*choosing, *setting], config_dir) if setting else chosen)
     added = {one.key_or_group for one in setting if one.is_add() or one.is_force_add()}
-    params: dict[str, Any] = held_to(_plain(bare), _plain(full), "", added, f" (experiment {experiment} sets it)")
+    full.setdefault("plots", [])
+    params: dict[str, Any] = held_to(shape, full, "", added, f" (experiment {experiment} sets it)")
     _check_given(params)
+    params["database"]["path"] = os.path.expanduser(params["database"]["path"])  # DVC, which watches it, knows no ~
     check(params)
     return params
 
@@ -97,12 +103,31 @@ def _options(config_dir: Path | None) -> dict[str, list[str]]:
     return found
 
 
+def _with_own(shape: dict[str, Any], choices: Mapping[str, Any], config_dir: Path | None) -> dict[str, Any]:
+    """`shape`, with the sections from one's own option files held to the keys of ours of the same group."""
+    shape.setdefault("plots", [])  # plots=[] chooses no option at all
+    for group in _SETTLED if config_dir else ():
+        file = Path(config_dir or "") / group / f"{choices[group]}.yaml"
+        if not file.is_file():
+            continue
+        ours = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((CONF / group).glob("*.yaml"))]
+        given = shape.get(group) or {}
+        try:
+            shape[group] = held_to(common(ours), given, group, _FREE, "")
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        lacking = missing(ours, given, group)
+        if lacking:
+            raise ValueError(f"{file}: {lacking} is missing: write it as the files in {CONF / group} do.")
+    return shape
+
+
 def _parsed(overrides: Sequence[str]) -> list[Override]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     parsed = []
-    for text in overrides:
+    for text in map(_at_home, overrides):
         try:
             one = OverridesParser.create().parse_overrides([text])[0]
             if not one.key_or_group:
@@ -117,9 +142,18 @@ def _parsed(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
+def _at_home(text: str) -> str:
+    # KEY=~/x with the home folder written out: no shell does it after a name with a dot, and Hydra refuses a ~ there.
+    key, _, value = text.partition("=")
+    whole = os.path.expanduser(value)
+    return text if whole == value else f"{key}='" + whole.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def _check_option(one: Override, options: Sequence[str]) -> None:
     group, value = one.key_or_group, one.value()
     if one.is_delete():
+        raise ValueError(f"{group} is a group that every run needs: choose one of {', '.join(options)}.")
+    if value == [] and group != "plots":
         raise ValueError(f"{group} is a group that every run needs: choose one of {', '.join(options)}.")
     for name in value if isinstance(value, list) else [value]:
         if name not in options and not (group == "experiment" and name is None):
@@ -132,7 +166,8 @@ def _check_option(one: Override, options: Sequence[str]) -> None:
 def _check_key(one: Override, known: Sequence[str]) -> None:
     key = one.key_or_group
     if one.is_delete():
-        raise ValueError(f"{one.input_line} would take a parameter away, and steps count on it: write {key}=null.")
+        instead = f"write {key}=null" if may_be_null(key) else "give it another value"
+        raise ValueError(f"{one.input_line} would take a parameter away, and steps count on it: {instead}.")
     if one.is_add() and key in known:
         raise ValueError(f"{key} is a parameter already: write {str(one.input_line).lstrip('+')}, without the plus.")
     if one.is_add() or one.is_force_add() or key.startswith("hydra."):

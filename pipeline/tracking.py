@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 _MOST_METRICS, _MOST_OTHERS, _LONGEST_VALUE, _LONGEST_DIGEST = 1000, 100, 6000, 36  # what MLflow takes at once
+_OURS = (TypeError, AttributeError, NameError, LookupError, ArithmeticError, AssertionError)  # mistakes of a program
 _DEFAULTS = {
     # A tracker that is down is told in seconds: MLflow's own defaults wait for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -185,7 +186,7 @@ def _quiet() -> Iterator[None]:
 def _told(uri: str) -> Iterator[None]:
     try:
         yield
-    except DeletedExperimentError:
+    except (DeletedExperimentError, *_OURS):
         raise
     except Exception as error:
         code = getattr(error, "errno", None)

@@ -18,6 +18,7 @@ from forcefoundry.files import DiskFullError, write_json
 from pipeline import __main__ as door
 from pipeline import params
 from pipeline.environment import OUR_LOGGERS
+from pipeline.lifetime import one_run_at_a_time
 from pipeline.step import Step
 from pipeline.versioning import StepFailedError
 
@@ -79,7 +80,7 @@ def test_a_mistyped_key_is_one_line_and_leaves_params_alone(verb: str) -> None:
     [
         (["trian"], "There is no verb 'trian'. Did you mean train?"),
         (["rnu"], "There is no verb 'rnu'. Did you mean run?"),
-        (["xyzzy"], "There is no verb 'xyzzy'. Known are run, params,"),
+        (["xyzzy"], "There is no verb 'xyzzy'. Known are run, retrain, params,"),
         (["train", "training.max_epochs=3"], "first `python -m pipeline params training.max_epochs=3`"),
         (["run", "--config-dri", "x"], "python -m pipeline run: unrecognized arguments: --config-dri"),
         (["params", "--config-dir", "nowhere"], "nowhere is not a folder"),
@@ -114,6 +115,7 @@ def test_options_may_stand_between_the_words(tmp_path: Path) -> None:
         (DiskFullError(28, "The disk is full"), 1, "forcefoundry: [Errno 28] The disk is full\n"),
         (StepFailedError("Step 'train' failed"), 1, "forcefoundry: Step 'train' failed\n"),
         (KeyboardInterrupt("epoch 3 is kept"), 130, "forcefoundry: epoch 3 is kept\n"),
+        (KeyboardInterrupt(""), 130, "forcefoundry: interrupted; the same command goes on from what is complete.\n"),
         (KeyboardInterrupt(), 130, "forcefoundry: interrupted; the same command goes on from what is complete.\n"),
     ],
 )
@@ -129,11 +131,44 @@ def test_what_a_step_raises_becomes_one_line_and_a_code(
         door.main(["train"])
 
 
-def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KeyError("ours"), TypeError("a\n b"), RuntimeError("x"), AttributeError("y")])
+def test_a_mistake_of_ours_is_told_as_ours_and_keeps_its_traceback_for_who_asks(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     params.write(params.compose())
-    monkeypatch.setattr(door, "STEPS", (Step("train", failing(KeyError("ours"))),))
-    with pytest.raises(KeyError):
+    monkeypatch.setattr(door, "STEPS", (Step("train", failing(error)),))
+    assert door.main(["train"]) == 3
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    told = f"this is a mistake of the program, not yours: {what} (set FORCEFOUNDRY_TRACEBACK=1 to see where)"
+    assert capsys.readouterr().err == f"forcefoundry: {told}\n"
+    monkeypatch.setenv("FORCEFOUNDRY_TRACEBACK", "1")
+    with pytest.raises(type(error)):
         door.main(["train"])
+
+
+def test_a_workspace_in_which_a_run_is_under_way_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params.write(params.compose())
+    before = params.PARAMS.read_bytes()
+    got: list[Mapping[str, Any]] = []
+    monkeypatch.setattr(door, "STEPS", (Step("load", got.append),))
+    monkeypatch.setattr(door, "die_with_parent", lambda: None)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    with one_run_at_a_time():
+        for words in (["params", "training.seed=3"], ["load"]):
+            assert door.main(words) == 2
+            said = capsys.readouterr().err
+            assert f"A run (process {os.getpid()}) is under way" in said
+            assert f"end it with `kill {os.getpid()}`" in said
+            assert said.count("\n") == 1
+        assert not got
+        assert params.PARAMS.read_bytes() == before
+        monkeypatch.setenv("DVC_STAGE", "load")  # as DVC starts it, inside the run
+        assert door.main(["load"]) == 0
+    monkeypatch.delenv("DVC_STAGE")
+    assert door.main(["params", "training.seed=3"]) == door.main(["load"]) == 0
+    assert [one["training"]["seed"] for one in got] == [0, 3]
 
 
 def test_a_step_gets_the_parameters_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +184,10 @@ def test_a_step_gets_the_parameters_as_they_stand(monkeypatch: pytest.MonkeyPatc
     [
         ({"ran": ["train"], "restored": [], "skipped": ["load"]}, "review  "),
         ({"ran": [], "restored": [], "skipped": NAMES}, "nothing changed: nothing was recomputed (7 steps up to date)"),
+        (
+            {"ran": [], "restored": NAMES[3:], "skipped": NAMES[:3]},
+            "nothing was recomputed (3 steps up to date, 4 put back from an earlier run)",
+        ),
     ],
 )
 def test_run_ends_with_the_table(
@@ -158,10 +197,30 @@ def test_run_ends_with_the_table(
 
     write_json("artifacts/record/run.json", {"run_id": "r1", "experiment": "e", "tracking_uri": "u"})
     asked: list[Any] = []
-    monkeypatch.setattr(flows, "run", lambda *words: asked.append(words) or done)
+    monkeypatch.setattr(flows, "run", lambda *words, again: asked.append((*words, again)) or done)
     assert door.main(["run", "training.max_epochs=1"]) == 0
-    assert asked == [(["training.max_epochs=1"], None)]
+    assert asked == [(["training.max_epochs=1"], None, False)]
     assert capsys.readouterr().out.splitlines()[-1].startswith(last)
+
+
+def test_retrain_ends_with_the_table_or_says_that_nothing_changed(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline import flows
+
+    write_json("artifacts/record/run.json", {"run_id": "r1", "experiment": "e", "tracking_uri": "u"})
+    done: dict[str, Any] = {"ran": ["train"], "restored": [], "skipped": NAMES[:4]}
+    asked: list[Any] = []
+    monkeypatch.setattr(flows, "run", lambda *words, again: asked.append((*words, again)) or done)
+    (workspace / "mine").mkdir()
+    assert door.main(["retrain", "training.max_epochs=1", "--config-dir", "mine"]) == 0
+    assert asked == [(["training.max_epochs=1"], str(workspace / "mine"), True)]
+    assert capsys.readouterr().out.splitlines()[-1].startswith("review  ")
+    done.update(ran=[], skipped=NAMES)
+    assert door.main(["retrain"]) == 0
+    assert capsys.readouterr().out == "nothing changed: nothing was recomputed (7 steps up to date)\n"
+    assert door.main(["retrain", "training.max_epoch=1"]) == 2
+    assert "Did you mean training.max_epochs?" in capsys.readouterr().err
 
 
 def test_summary_and_render_do_what_they_say(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

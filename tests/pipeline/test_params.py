@@ -82,13 +82,42 @@ def test_environment_names_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
         ("+experiment=cu_au", "write experiment=cu_au, without the plus"),
         ("+training.seed=3", "write training.seed=3, without the plus"),
         ("~network", "network is a group that every run needs"),
-        ("~training.seed", "steps count on it: write training.seed=null"),
+        ("~training.seed", "steps count on it: give it another value"),
+        ("~training.gradient_clip", "steps count on it: write training.gradient_clip=null"),
         ("pairs.cutoff=-1", "pairs.cutoff is -1.0, but a cutoff is the distance in Å"),
         ("pairs.cutoff=0", "give a number above 0"),
         ("pairs.cutoff=nan", "give a number above 0"),
-        ("pairs.cutoff=null", "pairs.cutoff is null, but"),
+        ("pairs.cutoff=null", "pairs.cutoff takes a number, like 5.0; got null"),
         ("pairs.cutoff=wide", "pairs.cutoff takes a number, like 5.0; got wide"),
-        ("network.cutoff=7", "give pairs.cutoff=7.0; the network follows it"),
+        ("network.cutoff=7", "set pairs.cutoff=7.0; the network follows it"),
+        ("network.cutoff=4", "and the two are one: set pairs.cutoff=4.0; the network follows it"),
+        ("training.max_epochs=null", "training.max_epochs takes a whole number, like 100; got null"),
+        ("training.seed=null", "training.seed takes a whole number, like 0; got null"),
+        ("++training.seed=null", "training.seed takes a whole number, like 0; got null"),
+        ("training.seed=-1", "training.seed is -1, expected a whole number of 0 or more"),
+        ("network.n_features=null", "network.n_features takes a whole number, like 20; got null"),
+        ("network.soft_min=null", "network.soft_min takes a number, like 0.75; got null"),
+        ("network.soft_min=[1,2]", "network.soft_min takes a number, like 0.75; got [1, 2]"),
+        ("network.n_inner=wide", "network.n_inner takes a whole number, like 20; got wide"),
+        ("network.species=[H,O]", "network.species is [H, O], expected atomic numbers and not symbols"),
+        ("network.species=8", "network.species takes a list, like [1, 8]; got 8"),
+        ("network.species=[]", "network.species is [], expected atomic numbers"),
+        ("objective.l2=null", "objective.l2 takes a number, like 1e-06; got null"),
+        ("hardware.threads=null", "hardware.threads takes a whole number, like 1; got null"),
+        ("hardware.threads=0", "hardware.threads is 0, expected a whole number of 1 or more"),
+        ("hardware.processes=0", "hardware.processes is 0, expected a whole number of 1 or more"),
+        ("database.split=null", "database.split is a section, got null"),
+        ("database.split.held_out=null", "database.split.held_out takes a list, like ["),
+        ("database.keys=null", "database.keys is a section, got null"),
+        ("database.keys.energy=[a,b]", "database.keys.energy takes a word, like energy; got [a, b]"),
+        ("database.group=[a]", "database.group takes a word, like name; got [a]"),
+        ("database.files=a.xyz", "database.files is a section, got a.xyz"),
+        ("database.path=null", "database.path takes a word, like artifacts/label/structures.db; got null"),
+        ("database.path=", "database.path is empty, expected the file or folder of the structures"),
+        ("database.path='~nobody-at-all/x.db'", "nothing here knows the home folder ~: write the whole path"),
+        ("tracking.experiment=null", "tracking.experiment takes a word, like forcefoundry; got null"),
+        ("tracking.experiment=", "tracking.experiment is empty, expected the name"),
+        ("network=[]", "network is a group that every run needs"),
         ("training.batch_size=0", "a batch holds at least one structure"),
         ("training.max_epochs=3.5", "training.max_epochs takes a whole number, like"),
         ("objective.train_e0=2", "objective.train_e0 takes true or false, like false; got 2"),
@@ -125,6 +154,41 @@ def test_what_is_null_may_become_anything() -> None:
     assert params.compose(given)["database"]["files"] == {"train": "a.xyz", "test": "b.xyz"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "training.gradient_clip",
+        "training.averaging.decay",
+        "training.averaging",
+        "training.early_stopping.patience",
+        "database.label",
+        "database.group",
+        "database.keys.energy",
+        "network.species",
+        "network.n_inner",
+        "hardware.processes",
+        "tracking.run_name",
+    ],
+)
+def test_what_can_be_switched_off_takes_null(name: str) -> None:
+    value: Any = params.compose([f"{name}=null"])
+    for key in name.split("."):
+        value = value[key]
+    assert value is None
+
+
+def test_a_run_may_have_no_plots() -> None:
+    composed = params.compose(["plots=[]"])
+    assert composed["plots"] == []
+    assert composed.keys() == params.compose().keys()
+
+
+def test_the_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/it's me")
+    assert params.compose(["database.path=~/x.db"])["database"]["path"] == "/home/it's me/x.db"
+    assert params.compose(["database.path='~/x.db'"])["database"]["path"] == "/home/it's me/x.db"
+
+
 def test_ones_own_configurations_lie_anywhere(tmp_path: Path) -> None:
     folder = own(
         tmp_path / "it's mine",
@@ -142,6 +206,49 @@ def test_the_form_for_ones_own_database_takes_five_lines(tmp_path: Path) -> None
     text = (CONF / "database" / "ase_db.yaml").read_text(encoding="utf-8").replace("???", "/data/my.db")
     folder = own(tmp_path / "mine", database__my_dft=text)
     assert params.compose(["database=my_dft"], folder)["database"]["path"] == "/data/my.db"
+
+
+FORM = (CONF / "database" / "ase_db.yaml").read_text(encoding="utf-8").replace("???", "/data/my.db")
+TRAINING = (CONF / "training" / "default.yaml").read_text(encoding="utf-8")
+PAIRS = "finder: brute\ncutoff: 5\nsource: cache\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "told"),
+    [
+        ("database", FORM.replace("path:", "pth:"), "database.pth is not a parameter. Did you mean database.path?"),
+        ("database", FORM.replace("label:", "# label:"), "database.label is missing: write it as the files in conf/"),
+        ("database", FORM.replace("  valid:", "  # valid:"), "database.split.valid is missing"),
+        (
+            "database",
+            FORM.replace("seed: 0", "seed: null"),
+            "database.split.seed takes a whole number, like 0; got null",
+        ),
+        ("database", "", "database.path is missing"),
+        (
+            "training",
+            TRAINING.replace("max_epochs: 100", "max_epochs: many"),
+            "takes a whole number, like 100; got many",
+        ),
+        ("pairs", PAIRS.replace("source", "sourc"), "pairs.sourc is not a parameter. Did you mean pairs.source?"),
+        ("hardware", "device: cpu\nthreads: 1\n", "hardware.processes is missing"),
+        ("tracking", "experiment: mine\n", "tracking.run_name is missing"),
+    ],
+)
+def test_ones_own_options_are_held_to_the_keys_of_ours(tmp_path: Path, place: str, text: str, told: str) -> None:
+    folder = own(tmp_path / "mine", **{f"{place}__own": text})
+    with pytest.raises(ValueError, match=r".") as caught:
+        params.compose([f"{place}=own"], folder)
+    assert str(caught.value).startswith(f"{folder}/{place}/own.yaml: ")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_ones_own_options_may_have_other_properties_and_whole_numbers(tmp_path: Path) -> None:
+    folder = own(tmp_path / "mine", database__own=FORM.replace("  forces: null", "  virial: w"), pairs__own=PAIRS)
+    composed = params.compose(["database=own", "pairs=own", "pairs.cutoff=5.5"], folder)
+    assert composed["database"]["keys"] == {"energy": None, "virial": "w"}
+    assert composed["network"]["cutoff"] == composed["pairs"]["cutoff"] == 5.5
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,24 @@ def test_a_tracker_that_is_not_there_is_told_in_one_line(
     assert not Path("artifacts/record/run.json").exists()
 
 
+@pytest.mark.parametrize("error", [TypeError("x"), KeyError("x"), AttributeError("x")])
+def test_a_mistake_of_ours_is_not_laid_to_the_tracker(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(tracking, "_fill", fill)
+    with pytest.raises(type(error)) as caught:
+        record.STEP.run(PARAMS)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_an_experiment_without_a_name_is_told(name: str | None) -> None:
+    params.write({**PARAMS, "tracking": {"experiment": name, "run_name": None}})
+    with pytest.raises(ValueError, match=r"tracking\.experiment is (null|empty), expected the name"):
+        params.read()
+
+
 def test_a_run_that_breaks_off_is_marked_as_failed(workspace: Path) -> None:
     finished = Finished("trial", None, {"a": 1}, history=[], metrics={}, files={"model": workspace / "nowhere"})
     with pytest.raises(OSError, match="nowhere"):
