@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline import params
 from pipeline.rendering import render
@@ -54,6 +56,26 @@ def test_the_lock_names_one_version_of_everything_that_pyproject_asks_for() -> N
 @pytest.mark.parametrize("verb", re.findall(r"^make (\w+)", README, re.MULTILINE))
 def test_the_readmes_make_verbs_exist(verb: str) -> None:
     assert re.search(rf"^{verb}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), verb
+
+
+@pytest.mark.parametrize("words", re.findall(r"^python -m pipeline ([^#\n]+)", README, re.MULTILINE))
+def test_the_readmes_pipeline_commands_are_understood(words: str) -> None:
+    verb, *rest = words.split()
+    if verb in {step.name for step in STEPS}:
+        assert rest == []
+        return
+    assert verb in ("run", "retrain", "params")
+    own = "--config-dir" in rest  # the own configuration has a test of its own below
+    assert own or params.compose(rest)
+
+
+def test_the_readmes_deployments_and_overrides_exist() -> None:
+    deployed = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    names = {f"{d['entrypoint'].split(':')[1]}/{d['name']}" for d in deployed}
+    named = set(re.findall(r"`?((?:train|retrain)/[a-z]+)`", README)) | set(re.findall(r"run '([\w/]+)'", README))
+    assert named == names == {"train/cpu", "train/gpu", "retrain/nightly"}
+    for overrides in re.findall(r"-p overrides='(\[.*?\])'", README):
+        assert params.compose(json.loads(overrides))
 
 
 def test_the_readmes_files_exist() -> None:
