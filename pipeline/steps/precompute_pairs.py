@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 
 def run(params: Mapping[str, Any]) -> None:
     """Write artifacts/precompute_pairs/: shards (hard links into the store), digest.json and a receipt."""
+    from forcefoundry.databases.keys import keys_of
     from forcefoundry.pairs import CONTRACT_VERSION, PairStore, store_folder
-    from forcefoundry.pairs.cache import digest_of, fill_cache, keys_of
+    from forcefoundry.pairs.cache import digest_of, fill_cache
     from forcefoundry.pairs.finders import make_finder
     from forcefoundry.pairs.store import link_or_copy
 
@@ -38,7 +39,7 @@ def run(params: Mapping[str, Any]) -> None:
     finder = make_finder(str(pairs["finder"]), str(device))
     logger.info("pairs within %g Å on %s", cutoff, "the GPU" if device.type == "cuda" else "the CPU (no GPU is used)")
     store = PairStore(store_folder(store_root(), cutoff), cutoff)
-    keys = keys_of(database) if pairs["source"] == "cache" else []
+    keys = keys_of(database.columns) if pairs["source"] == "cache" else []
     adopted = store.adopt(PAIRS / "shards") + _adopt_from_dvc(store)
     if adopted:
         logger.info("%d shards came with this workspace and were linked into the store", adopted)

@@ -68,7 +68,7 @@ def prepare_process(params: Mapping[str, Any]) -> None:
 def _keep_memory() -> None:
     """Tell glibc's allocator to keep freed memory: a training step asks for the same megabytes again each time.
 
-    Measured on the molecules: 5 to 35 % of a step. Elsewhere than on glibc nothing happens.
+    Elsewhere than on glibc nothing happens.
     """
     most_mapped, trim_threshold, top_padding = -4, -1, -2  # malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
     with contextlib.suppress(OSError, AttributeError):

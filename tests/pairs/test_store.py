@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from forcefoundry.databases import Database
+from forcefoundry.databases.keys import keys_of
 from forcefoundry.pairs import BruteFinder, Pairs, PairStore, PairTable, store_folder
 from forcefoundry.pairs import store as store_module
-from forcefoundry.pairs.cache import compute_table, digest_of, fill_cache, keys_of, read_table
+from forcefoundry.pairs.cache import compute_table, digest_of, fill_cache, read_table
 from forcefoundry.pairs.store import link_or_copy
 from tests.builders import database, subset
 
@@ -90,8 +91,8 @@ def test_another_cutoff_is_another_folder_to_the_last_bit(tmp_path: Path) -> Non
     fill_cache(base, store_at(tmp_path))
     near = float(np.nextafter(CUTOFF, np.inf))
     assert store_folder(tmp_path, near) != store_folder(tmp_path, CUTOFF)
-    assert len(store_at(tmp_path, near).missing(keys_of(base))) == 3
-    assert digest_of(keys_of(base), near) != digest_of(keys_of(base), CUTOFF)
+    assert len(store_at(tmp_path, near).missing(keys_of(base.columns))) == 3
+    assert digest_of(keys_of(base.columns), near) != digest_of(keys_of(base.columns), CUTOFF)
 
 
 def test_shards_of_another_cutoff_are_neither_read_nor_adopted(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_history_changes_neither_digest_nor_tables(tmp_path: Path) -> None:
         fill_cache(subset(base, part), store_at(tmp_path / "bit_by_bit"))
     fill_cache(base, store_at(tmp_path / "bit_by_bit"))
     stores = [store_at(tmp_path / name) for name in ("at_once", "bit_by_bit")]
-    keys = keys_of(base)
+    keys = keys_of(base.columns)
     assert [len(store.shards_of(keys)) for store in stores] == [1, 4]
     assert same(*(read_table(base, store) for store in stores))
     assert digest_of(keys, CUTOFF) == digest_of([*reversed(keys), keys[0]], CUTOFF)
@@ -160,7 +161,7 @@ def test_a_workspace_brings_its_pairs_to_an_empty_machine(tmp_path: Path) -> Non
     fill_cache(base, here)
     view = tmp_path / "view"
     view.mkdir()
-    for shard in here.shards_of(keys_of(base)):
+    for shard in here.shards_of(keys_of(base.columns)):
         link_or_copy(shard, view / shard.name)
     there = store_at(tmp_path / "there")
     assert there.where() == {}
@@ -202,7 +203,7 @@ def test_an_interrupted_fill_leaves_a_right_store(tmp_path: Path, monkeypatch: p
     held = store_at(tmp_path).where()
     assert 0 < len(held) <= 5
     truth = compute_table(base, CUTOFF)
-    for at, key in enumerate(keys_of(base)):
+    for at, key in enumerate(keys_of(base.columns)):
         if key in held:
             found = store_at(tmp_path).read(key)
             np.testing.assert_array_equal(found.i, truth.i[truth.offsets[at] : truth.offsets[at + 1]])

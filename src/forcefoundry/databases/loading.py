@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from forcefoundry.columns import DERIVED, STRUCTURE, column
 from forcefoundry.databases.database import Database
 from forcefoundry.databases.formats import read_rows
-from forcefoundry.databases.keys import structure_key
+from forcefoundry.databases.keys import is_flat, keys_of
 from forcefoundry.databases.labels import available, choose_key, value_of
 from forcefoundry.databases.splitting import split_rows
 
@@ -65,8 +65,9 @@ def load_database(config: Mapping[str, Any], progress: Progress = iter) -> tuple
             )
         columns[name] = _labels(rows, name, key)
         properties[name] = {"key": key, "unit": column(name).unit, "count": len(rows)}
-    splits = split_rows([(row.split, row.atoms.info) for row in rows], columns, config)
-    _warn_of_repeats(rows, columns, splits)
+    keys = keys_of(columns)
+    splits = split_rows([(row.split, row.atoms.info) for row in rows], keys, config)
+    _warn_of_repeats(rows, keys, splits)
     database = Database(columns, splits)
     pbc = columns["pbc"]
     summary = {
@@ -114,9 +115,8 @@ def _structures(rows: list[Row]) -> dict[str, NDArray[Any]]:
                     f"{row.origin}: {what} is {values[at].tolist()}, expected finite numbers in Å. "
                     "Repair or remove the row."
                 )
-        vectors = np.asarray(row.atoms.cell)[row.atoms.pbc]
-        spanned = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)) if len(vectors) else 1.0
-        if spanned <= 1e-10 * np.prod(np.linalg.norm(vectors, axis=1)):
+        if is_flat(np.asarray(row.atoms.cell), row.atoms.pbc):
+            vectors = np.asarray(row.atoms.cell)[row.atoms.pbc]
             raise ValueError(
                 f"{row.origin}: it is periodic, but its periodic lattice vectors {vectors.tolist()} are zero or lie in "
                 "one plane. Give it a cell, or set pbc to False for that direction."
@@ -155,18 +155,13 @@ def _labels(rows: list[Row], name: str, key: str) -> NDArray[np.float64]:
     return np.concatenate(found) if column(name).axis.value == "atom" else np.stack(found)
 
 
-def _warn_of_repeats(rows: list[Row], columns: Mapping[str, NDArray[Any]], splits: Mapping[str, Any]) -> None:
+def _warn_of_repeats(rows: list[Row], keys: list[bytes], splits: Mapping[str, Any]) -> None:
     """Say it when official splits share structures, atom for atom: their errors are then those of training."""
-    offsets = np.concatenate([[0], np.cumsum(columns["n_atoms"])])
     side: dict[bytes, tuple[str, int]] = {}
     repeated = []
     for name, members in splits.items():
         for at in members:
-            atoms = slice(offsets[at], offsets[at + 1])
-            key = structure_key(
-                columns["species"][atoms], columns["positions"][atoms], columns["cell"][at], columns["pbc"][at]
-            )
-            other, first = side.setdefault(key, (name, int(at)))
+            other, first = side.setdefault(keys[at], (name, int(at)))
             if other != name:
                 repeated.append(f"{rows[at].origin} ({name}) is {rows[first].origin} ({other})")
     if repeated:

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forcefoundry.databases.keys import structure_key
-
 SPLITS = ("train", "valid", "test", "held_out")
 
 
 def split_rows(
-    rows: Sequence[tuple[str | None, Mapping[str, Any]]], columns: Mapping[str, NDArray[Any]], config: Mapping[str, Any]
+    rows: Sequence[tuple[str | None, Mapping[str, Any]]], keys: Sequence[bytes], config: Mapping[str, Any]
 ) -> dict[str, NDArray[np.int64]]:
     """Each structure's split: kept out by its group, or given by its file, or drawn by its content.
 
@@ -25,7 +23,7 @@ def split_rows(
 
     Args:
         rows: for each structure the split that its file stands for, if any, and its key-value pairs.
-        columns: the structures' packed columns.
+        keys: the structures' content keys.
         config: the `database` section: `files`, `group` and `split`.
 
     Returns:
@@ -37,14 +35,13 @@ def split_rows(
     groups = [None if group is None or group not in info else str(info[group]) for _, info in rows]
     _check_groups(group, groups, held_out)
     members: dict[str, list[int]] = {name: [] for name in SPLITS}
-    offsets = np.concatenate([[0], np.cumsum(columns["n_atoms"])])
     for at, (given, _) in enumerate(rows):
         if groups[at] in held_out:
             members["held_out"].append(at)
         elif given not in (None, "train"):
             members[str(given)].append(at)
         else:
-            drawn = _draw(columns, slice(offsets[at], offsets[at + 1]), at, int(split.get("seed") or 0))
+            drawn = _draw(keys[at], int(split.get("seed") or 0))
             name = "test" if drawn < shares["test"] else "valid" if drawn < sum(shares.values()) else "train"
             members[name].append(at)
     purposes = {"train": "train", "valid": "validate"} | ({"test": "test"} if shares["test"] > 0 else {})
@@ -90,7 +87,6 @@ def _check_groups(group: str | None, groups: Sequence[str | None], held_out: Seq
         )
 
 
-def _draw(columns: Mapping[str, NDArray[Any]], atoms: slice, at: int, seed: int) -> float:
-    key = structure_key(columns["species"][atoms], columns["positions"][atoms], columns["cell"][at], columns["pbc"][at])
+def _draw(key: bytes, seed: int) -> float:
     hashed = hashlib.sha256(f"split {seed}\n".encode() + key).digest()
     return int.from_bytes(hashed[:8], "big") / 2**64

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from forcefoundry.databases.database import Database
-from forcefoundry.databases.keys import structure_key
+from forcefoundry.databases.keys import keys_of
 from forcefoundry.graph import Node, ordered_ancestors, replace_node
 from forcefoundry.pairs.brute import BruteFinder
 from forcefoundry.pairs.contract import CONTRACT_VERSION, Finder, Pairs
@@ -18,20 +18,6 @@ from forcefoundry.pairs.store import PairStore, fill
 from forcefoundry.pairs.table import PairTable
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
-
-
-def keys_of(database: Database) -> list[bytes]:
-    """The content key of every structure, in the order of the database."""
-    columns = database.columns
-    return [
-        structure_key(
-            columns["species"][database.atoms(at)],
-            columns["positions"][database.atoms(at)],
-            columns["cell"][at],
-            columns["pbc"][at],
-        )
-        for at in range(len(database))
-    ]
 
 
 def digest_of(keys: Iterable[bytes], cutoff: float) -> str:
@@ -63,12 +49,12 @@ def fill_cache(
 ) -> int:
     """Compute and keep the pairs that the store lacks; needs no network and no loss. The number computed."""
     chosen = finder or BruteFinder()
-    return fill(store, keys_of(database), lambda at: find_one(database, at, store.cutoff, chosen), progress)
+    return fill(store, keys_of(database.columns), lambda at: find_one(database, at, store.cutoff, chosen), progress)
 
 
 def read_table(database: Database, store: PairStore) -> PairTable:
     """The pairs of all structures of the database out of the store; one that is absent is a ValueError."""
-    keys = keys_of(database)
+    keys = keys_of(database.columns)
     held = store.where()
     absent = [at for at, key in enumerate(keys) if key not in held]
     if absent:

@@ -16,6 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from forcefoundry.databases.keys import is_flat
+
 COINCIDENT = 1e-8
 """Å. Atoms closer than this lie in one place: what is between them is rounding, not a distance."""
 
@@ -75,8 +77,7 @@ def check_structure(positions: Floats, cell: Floats, pbc: Bools, system: int) ->
     if len(vectors):
         if not np.isfinite(vectors).all():
             raise ValueError(f"System {system}: its cell is {cell.tolist()}, expected finite numbers in Å.")
-        volume = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0))
-        if volume <= 1e-10 * np.prod(np.linalg.norm(vectors, axis=1)):
+        if is_flat(cell, pbc):
             raise ValueError(
                 f"System {system} is periodic but its periodic lattice vectors {vectors.tolist()} are zero or lie in "
                 "one plane. Give a cell with volume, or set pbc to False for that direction."
