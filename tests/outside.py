@@ -43,16 +43,6 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def scalar_hipnn(path: Path) -> bool:
-    """Whether a reference file is of the scalar network: l_max 0, with residuals, with the zeroth energy term."""
-    with np.load(path, allow_pickle=False) as file:
-        return bool(
-            file["hp_l_max"] == 0
-            and file["hp_resnet"] == 1
-            and ("hp_first_is_interacting" not in file.files or file["hp_first_is_interacting"] == 0)
-        )
-
-
 def structures(packed: dict[str, np.ndarray], offsets: str) -> Iterator[slice]:
     """The atoms of each structure."""
     for start, stop in zip(packed[offsets][:-1], packed[offsets][1:], strict=True):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from forcefoundry.files import write_json
+from forcefoundry.files import write_json, written_whole
 from pipeline.step import Step
 from pipeline.steps.workspace import (
     ASSEMBLE,
@@ -20,34 +20,68 @@ from pipeline.steps.workspace import (
 
 if TYPE_CHECKING:
     from forcefoundry.databases import Database
+    from forcefoundry.objectives import Objective
 
 logger = logging.getLogger(__name__)
 
 
 def run(params: Mapping[str, Any]) -> None:
-    """Write artifacts/assemble/: graph.json, initial.safetensors and e0.json."""
-    from ase.data import chemical_symbols
-
+    """Write artifacts/assemble/: graph.json, graph.md for people, initial.safetensors and e0.json."""
     from forcefoundry.experiment.resolved import describe
     from forcefoundry.interfaces.model_folder import build_objective, save_weights
-    from forcefoundry.targets.e0 import initialise_energy, least_squares_e0, species_counts
 
     prepare_process(params)
     database = load_columns()
     _check_species(database)
     objective = build_objective(params, database.species)
-    species = objective.network.species
     modules, info = assembled_with_pairs(params, database, objective)
-    train = database.split("train")
-    counts = species_counts(database, train, species)
-    e0 = least_squares_e0(counts, database.columns["energy"][train])
-    initialise_energy(objective.readout, e0)
+    _check_columns(database, [*info["inputs"], *info["targets"]])
+    write_json(ASSEMBLE / "e0.json", _initialised(database, objective))
     save_weights(ASSEMBLE / "initial.safetensors", modules.model)
-    write_json(
-        ASSEMBLE / "e0.json", {chemical_symbols[z]: value for z, value in zip(species, e0.tolist(), strict=True)}
-    )
     write_json(ASSEMBLE / "graph.json", describe(modules.model, info))
+    with written_whole(ASSEMBLE / "graph.md") as draft:
+        draft.write_text(_drawn(objective), encoding="utf-8")
     logger.info("the model reads %s; the loss reads %s", ", ".join(info["inputs"]), ", ".join(info["targets"]))
+
+
+def _initialised(database: Database, objective: Objective) -> dict[str, float]:
+    """Fit the energies of single species to the labelled energies of `train` and start from them; by symbol, eV.
+
+    An objective whose energy starts at the first interaction has none.
+    """
+    from ase.data import chemical_symbols
+
+    from forcefoundry.targets.e0 import initialise_energy, least_squares_e0, species_counts
+
+    if objective.readout.e0 is None:
+        return {}
+    species, train = objective.network.species, database.split("train")
+    e0 = least_squares_e0(species_counts(database, train, species), database.columns["energy"][train])
+    initialise_energy(objective.readout, e0)
+    return {chemical_symbols[z]: value for z, value in zip(species, e0.tolist(), strict=True)}
+
+
+def _drawn(objective: Objective) -> str:
+    from forcefoundry.graph import as_mermaid, as_text
+
+    nodes = [objective.train_loss, *objective.outputs.values()]
+    return (
+        "# What is trained\n\nS systems, N atoms, P pairs.\n\n"
+        f"```\n{as_text(nodes)}\n```\n\n```mermaid\n{as_mermaid(nodes)}```\n"
+    )
+
+
+def _check_columns(database: Database, names: Sequence[str]) -> None:
+    """Refuse an objective that reads what was not loaded: labels, or the total charge."""
+    from forcefoundry.columns import COLUMNS, DERIVED
+
+    lacking = [name for name in names if name in COLUMNS and name not in {*database.columns, *DERIVED}]
+    if lacking:
+        raise ValueError(
+            f"The objective needs {', '.join(lacking)}, and the data were loaded without. Load them with "
+            f"{' '.join(f'+database.keys.{name}=null' for name in lacking)} (null: under one of the usual keys), or "
+            "choose another objective."
+        )
 
 
 def _check_species(database: Database) -> None:
@@ -78,5 +112,5 @@ STEP = Step(
         str(PAIRS / "digest.json"),
     ),
     params=("network", "objective", "pairs", "training.seed", "training.dtype"),
-    outs=tuple(str(ASSEMBLE / name) for name in ("graph.json", "initial.safetensors", "e0.json")),
+    outs=tuple(str(ASSEMBLE / name) for name in ("graph.json", "graph.md", "initial.safetensors", "e0.json")),
 )

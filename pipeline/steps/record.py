@@ -14,10 +14,11 @@ import yaml
 from forcefoundry.files import read_json, write_json, written_whole
 from pipeline import summary, tracking
 from pipeline.step import Step
-from pipeline.steps.workspace import EVALUATE, LOAD, PAIRS, TRAIN
+from pipeline.steps.workspace import ASSEMBLE, EVALUATE, LOAD, PAIRS, TRAIN
 
 SUMMARY = LOAD / "summary.json"
 PAIRS_RECEIPT = PAIRS / "receipt.json"
+GRAPH = ASSEMBLE / "graph.md"
 MODEL = TRAIN / "model"
 HISTORY = TRAIN / "history.csv"
 TRAINED = TRAIN / "receipt.json"
@@ -83,11 +84,12 @@ def _datasets(loaded: Mapping[str, Any]) -> list[tracking.DataSet]:
 
 
 def _files() -> dict[str, Path]:
-    for path in (MODEL, PLOTS):
-        if not path.is_dir():
+    for path in (MODEL, PLOTS, GRAPH):
+        if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: run the step that writes it first, {path.parent.name}.")
     sources = [path for path in (LOCK, Path("params.yaml")) if path.is_file()]
-    return {"model": MODEL, "plots": PLOTS, TABLE.name: TABLE, **{f"made_from/{path.name}": path for path in sources}}
+    shown = {"model": MODEL, "plots": PLOTS, TABLE.name: TABLE, GRAPH.name: GRAPH}
+    return {**shown, **{f"made_from/{path.name}": path for path in sources}}
 
 
 def _git() -> dict[str, str]:
@@ -119,7 +121,7 @@ STEP = Step(
     run=run,
     deps=(
         *("pipeline/steps/record.py", "pipeline/tracking.py", "pipeline/summary.py"),
-        *(str(path) for path in (SUMMARY, PAIRS_RECEIPT, MODEL, HISTORY, TRAINED, METRICS, PLOTS)),
+        *(str(path) for path in (SUMMARY, PAIRS_RECEIPT, GRAPH, MODEL, HISTORY, TRAINED, METRICS, PLOTS)),
     ),
     # Everything that is logged; not hardware, which changes nothing of what the run is.
     params=("database", "pairs", "network", "objective", "training", "plots", "tracking"),

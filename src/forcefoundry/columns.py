@@ -42,18 +42,22 @@ COLUMNS: dict[str, Column] = {
         Column("energy", Axis.SYSTEM, (), np.float64, "eV", "potential energy"),
         Column("stress", Axis.SYSTEM, (3, 3), np.float64, "eV/Å³", "stress, tension positive"),
         Column("dipole", Axis.SYSTEM, (3,), np.float64, "e·Å", "dipole moment"),
+        Column("charge", Axis.SYSTEM, (), np.float64, "e", "total charge"),
+        Column("weight", Axis.SYSTEM, (), np.float64, "1", "how much the structure counts in a weighted loss"),
         Column("species", Axis.ATOM, (), np.int64, "1", "atomic number"),
         Column("positions", Axis.ATOM, (3,), np.float64, "Å", "Cartesian positions, wrapped or not"),
         Column("forces", Axis.ATOM, (3,), np.float64, "eV/Å", "force on each atom"),
         Column("charges", Axis.ATOM, (), np.float64, "e", "atomic partial charge"),
+        Column("atom_weight", Axis.ATOM, (), np.float64, "1", "how much the atom counts in a weighted loss"),
         Column("system_of_atom", Axis.ATOM, (), np.int64, "1", "index of the atom's system in the batch"),
+        Column("strain", Axis.SYSTEM, (3, 3), np.float64, "1", "zeros that the energy is differentiated by for stress"),
     )
 }
 
 STRUCTURE = ("species", "positions", "cell", "pbc", "n_atoms")
 """The columns that say what a structure is; everything else is a label."""
 
-DERIVED = ("system_of_atom",)
+DERIVED = ("system_of_atom", "strain")
 """The columns that a batch makes from the others and no database holds."""
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from forcefoundry.columns import Axis
-from forcefoundry.databases import Database
 from forcefoundry.experiment.assembly import (
     TrainingModules,
     assemble_for_training,
@@ -29,13 +24,10 @@ from forcefoundry.graph import InputNode, Node, OutputNode, ordered_ancestors
 from forcefoundry.inputs import Inputs
 from forcefoundry.losses import L2, MAE, MSE, RMSE
 from forcefoundry.networks.base import NetworkNode
-from forcefoundry.pairs import BruteFinder, PairFinderNode, PairVectorsNode
-from forcefoundry.pairs import brute as brute_module
 from forcefoundry.plots.maker import PlotMaker
 from forcefoundry.plots.parity import Parity
 from forcefoundry.targets.energy import EnergyNode
-from tests.builders import assembled, batch, database, loss_of, network, objective, outputs
-from tests.outside import ROOT
+from tests.builders import assembled, batch, database, objective, outputs
 
 
 def test_training_modules_are_a_tuple_of_model_loss_and_evaluator() -> None:
@@ -102,7 +94,7 @@ def test_names_that_are_refused(losses: Callable[[Node], Any], names: Any, told:
 
 
 def test_a_plain_input_in_a_loss_is_refused_with_its_name() -> None:
-    inputs = Inputs()
+    inputs = Inputs.new()
     energy = Node("energy", (inputs.n_atoms,), torch.nn.Identity(), "energy")
     wrong = MSE(energy.pred / inputs.n_atoms, energy.true / inputs.n_atoms)
     with pytest.raises(ValueError, match=r"'n_atoms' as they are .by way of 'div'.*Use \.pred .*\.true"):
@@ -121,7 +113,7 @@ def test_a_node_without_a_column_is_an_error_that_lists_all_such_nodes() -> None
     (readout,) = (n for n in ordered_ancestors([what.outputs["energy"]]) if isinstance(n, EnergyNode))
     parts = [readout.output("atom_energy"), readout.output("atom_terms")]
     loss = MSE.of_node(parts[0]) + MSE.of_node(parts[1])
-    with pytest.raises(ValueError, match=r"'atom_energy', 'energy_readout_atom_terms' have no db_name.*allow_unfound"):
+    with pytest.raises(ValueError, match=r"'atom_energy', 'atom_energy_terms' have no db_name.*allow_unfound"):
         assemble_for_training(loss, {"loss": loss})
     inputs, _, targets = determine_out_in_targ(loss)
     info = generate_database_info(inputs, targets, allow_unfound=True)
@@ -159,215 +151,6 @@ def test_weights_are_shared_over_assemblies() -> None:
     after = outputs(second, base)["energy"]
     assert not torch.equal(before, after)
     assert torch.equal(after, outputs(first, base)["energy"])
-
-
-def three_steps(modules: TrainingModules, base: Database) -> list[torch.Tensor]:
-    """The weights after three steps of Adam over different batches, and the gradients of the last."""
-    weights = [w for w in modules.model.parameters() if w.requires_grad]
-    optimizer = torch.optim.Adam(weights, lr=1e-2)
-    for rows in ([0, 1, 2], [5, 3], [4, 1, 0, 2]):
-        optimizer.zero_grad()
-        loss_of(modules, base, rows).backward()
-        optimizer.step()
-    return [w.detach().clone() for w in weights] + [w.grad.clone() for w in weights if w.grad is not None]
-
-
-def test_reassembly_after_precompute_pairs_is_bit_equal() -> None:
-    found = {}
-    for cached in (False, True):
-        what, base = objective(seed=3), database(6)
-        modules = assembled(what, base)
-        if cached:
-            live = [id(weight) for weight in modules.model.parameters()]
-            precompute_pairs(modules.model, base)
-            modules = assembled(what, base)
-            assert [id(weight) for weight in modules.model.parameters()] == live
-            assert sorted(base.inputs) == sorted(
-                ["n_atoms", "system_of_atom", "species", "positions", "cell"]
-                + [f"pairs_3.2_{key}" for key in ("i", "j", "S")]
-            )
-        values = outputs(modules, base)
-        loss = loss_of(modules, base)
-        gradients = torch.autograd.grad(loss, [w for w in modules.model.parameters() if w.requires_grad])
-        found[cached] = [*values.values(), loss.detach(), *gradients, *three_steps(modules, base)]
-    assert len(found[False]) == len(found[True]) > 30
-    assert all(torch.equal(a, b) for a, b in zip(found[False], found[True], strict=True))
-    assert float(found[True][1].abs().max()) > 0
-
-
-def test_the_cached_graph_finds_no_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    what, base = objective(), database(6)
-    precompute_pairs(assembled(what, base).model, base)
-    modules = assembled(what, base)
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("pairs were searched")
-
-    monkeypatch.setattr(BruteFinder, "__call__", refuse)
-    assert len(outputs(modules, base)["energy"]) == 6
-
-
-def test_precomputing_twice_does_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    what, base = objective(), database(6)
-    first = assembled(what, base)
-    precompute_pairs(first.model, base)
-    second = assembled(what, base)
-    before, tables = describe(second.model, {"inputs": base.inputs, "targets": base.targets}), dict(base.pairs)
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("pairs were searched")
-
-    monkeypatch.setattr(BruteFinder, "__call__", refuse)
-    precompute_pairs(first.model, base)
-    precompute_pairs(second.model, base)
-    again = assembled(what, base)
-    assert describe(again.model, {"inputs": base.inputs, "targets": base.targets}) == before
-    assert base.pairs == tables
-
-
-def test_a_second_database_gets_its_pairs_too() -> None:
-    what, base, other = objective(), database(6), database(5, seed=9)
-    truth = outputs(assembled(what, other), other)
-    precompute_pairs(assembled(what, base).model, base)
-    modules = assembled(what, base)
-    other.inputs, other.targets = base.inputs, base.targets
-    with pytest.raises(ValueError, match=r"holds no cached pairs for pairs_3.2_i.*Call precompute_pairs"):
-        outputs(modules, other)
-    precompute_pairs(modules.model, other)
-    assert all(torch.equal(value, truth[name]) for name, value in outputs(modules, other).items())
-
-
-def test_every_split_holds_the_pairs() -> None:
-    what, base = objective(), database(8, splits={"train": [0, 3], "valid": [1], "test": [7, 2]})
-    precompute_pairs(assembled(what, base).model, base)
-    modules = assembled(what, base)
-    for rows in base.splits.values():
-        assert len(outputs(modules, base, rows.tolist())["energy"]) == len(rows)
-
-
-def test_an_unsplit_database_is_refused_and_nothing_is_changed() -> None:
-    what, base = objective(), database(4, splits={})
-    modules = assembled(what, base)
-    with pytest.raises(ValueError, match=r"no splits.*Split it first"):
-        precompute_pairs(modules.model, base)
-    unchanged(what, base)
-
-
-def test_dense_caches_are_refused_and_nothing_is_changed() -> None:
-    what, base = objective(), database(4)
-    modules = assembled(what, base)
-    for arguments in ({"make_dense": True}, {"n_images": 2}, {"batch_size": 0}):
-        with pytest.raises(ValueError, match=r"ragged|batch_size is 0"):
-            precompute_pairs(modules.model, base, **arguments)  # type: ignore[arg-type]
-    unchanged(what, base)
-
-
-def unchanged(what: Any, base: Database) -> None:
-    """The graph still finds its pairs itself and the database holds none."""
-    assert base.pairs == {}
-    modules = assembled(what, base)
-    assert "pbc" in base.inputs
-    assert any(isinstance(node, PairFinderNode) for node in modules.model.nodes)
-
-
-@pytest.mark.parametrize("after", [0, 3, 5])
-def test_an_interruption_half_way_changes_nothing(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    what, base = objective(), database(6)
-    modules = assembled(what, base)
-    before = outputs(modules, base)
-    calls = 0
-    real = brute_module.check_structure
-
-    def interrupted(*arguments: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > after:
-            raise KeyboardInterrupt
-        real(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(brute_module, "check_structure", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            precompute_pairs(modules.model, base)
-    unchanged(what, base)
-    precompute_pairs(modules.model, base)
-    after_all = outputs(assembled(what, base), base)
-    assert all(torch.equal(value, before[name]) for name, value in after_all.items())
-
-
-def test_a_structure_whose_pairs_are_not_defined_is_named_and_nothing_is_changed() -> None:
-    what, base = objective(), database(5)
-    positions = base.columns["positions"].copy()
-    positions[base.offsets[3] + 1] = np.nan
-    broken = Database({**base.columns, "positions": positions}, base.splits)
-    modules = assembled(what, broken)
-    with pytest.raises(ValueError, match="Structure 3 of the database, atom 1"):
-        precompute_pairs(modules.model, broken)
-    unchanged(what, broken)
-
-
-def two_cutoffs() -> tuple[Node, dict[str, Node]]:
-    """Two networks of different cutoff in one graph, whose energies are added."""
-    inputs = Inputs()
-    energies: list[Node] = []
-    for name, cutoff, seed in (("near", 2.9, 1), ("far", 3.7, 2)):
-        pairs = PairFinderNode(inputs, cutoff, name=f"pairs_{name}")
-        i, j, S = (pairs.output(key) for key in ("i", "j", "S"))
-        vectors = PairVectorsNode(inputs, i, j, S, name=f"vectors_{name}")
-        features = NetworkNode(network(seed, cutoff=cutoff), inputs.species, i, j, vectors, name=f"network_{name}")
-        readout = EnergyNode(inputs, features, name=f"readout_{name}")
-        readout.outputs["energy"] = type(readout.outputs["energy"])(Axis.SYSTEM, "eV", name=f"energy_{name}")
-        readout.readout.double()
-        energies.append(readout.output("energy"))
-    total = energies[0] + energies[1]
-    energy = Node("energy", (total,), torch.nn.Identity(), "energy", Axis.SYSTEM, "eV")
-    return MSE.of_node(energy), {"mae": MAE.of_node(energy)}
-
-
-def test_two_cutoffs_in_one_graph() -> None:
-    base = database(6)
-    loss, validation = two_cutoffs()
-    modules, info = assemble_for_training(loss, validation)
-    base.inputs, base.targets = info["inputs"], info["targets"]
-    truth = outputs(modules, base)["energy"]
-    precompute_pairs(modules.model, base)
-    modules, info = assemble_for_training(loss, validation)
-    assert {name for name in info["inputs"] if name.startswith("pairs_")} == {
-        f"pairs_{cutoff}_{key}" for cutoff in ("2.9", "3.7") for key in ("i", "j", "S")
-    }
-    base.inputs = info["inputs"]
-    assert torch.equal(outputs(modules, base)["energy"], truth)
-    assert base.pairs[2.9].n_pairs < base.pairs[3.7].n_pairs
-
-
-def test_a_finder_that_is_added_later_shares_the_cached_inputs() -> None:
-    """One graph, precomputed in two sittings: the second network of the same cutoff reads the same columns."""
-    base, inputs = database(6), Inputs()
-    finder = PairFinderNode(inputs, 3.2)
-    energies: list[Node] = []
-
-    def add(name: str, pairs: PairFinderNode) -> None:
-        i, j, S = (pairs.output(key) for key in ("i", "j", "S"))
-        vectors = PairVectorsNode(inputs, i, j, S, name=f"vectors_{name}")
-        features = NetworkNode(network(), inputs.species, i, j, vectors, name=f"network_{name}")
-        readout = EnergyNode(inputs, features, name=f"readout_{name}")
-        readout.outputs["energy"] = type(readout.outputs["energy"])(Axis.SYSTEM, "eV", name=f"energy_{name}")
-        energies.append(readout.output("energy"))
-
-    def total() -> Node:
-        together = energies[0] * 1.0
-        for other in energies[1:]:
-            together = together + other
-        return MSE.of_node(Node("energy", (together,), torch.nn.Identity(), "energy", Axis.SYSTEM, "eV"))
-
-    add("one", finder)
-    loss = total()
-    precompute_pairs(assemble_for_training(loss, {"mse": loss})[0].model, base)
-    add("two", PairFinderNode(inputs, 3.2, name="pairs_again"))
-    loss = total()
-    precompute_pairs(assemble_for_training(loss, {"mse": loss})[0].model, base)
-    _, info = assemble_for_training(loss, {"mse": loss})
-    assert len([name for name in info["inputs"] if name.startswith("pairs_")]) == 3
 
 
 def test_validation_losses_are_copies_on_the_cpu() -> None:
@@ -436,36 +219,63 @@ def test_a_graph_that_changed_is_refused() -> None:
         check_same(written, describe(cached.model, cached_info))
 
 
-PRINT_ASSEMBLY = """
-import json
-from forcefoundry.experiment.resolved import describe
-from tests.builders import assembled, database, objective
-from forcefoundry.experiment.assembly import precompute_pairs
-what, base = objective(), database(4)
-modules = assembled(what, base)
-seen = [describe(modules.model, {"inputs": base.inputs, "targets": base.targets})]
-precompute_pairs(modules.model, base)
-modules = assembled(what, base)
-seen.append(describe(modules.model, {"inputs": base.inputs, "targets": base.targets}))
-weights = [[name, float(weight.double().sum())] for name, weight in modules.model.state_dict().items()]
-print(json.dumps([seen, weights, list(modules.evaluator.names), [n.name for n in modules.loss.inputs]]))
-"""
+def test_moving_the_model_and_the_loss_does_not_reach_the_evaluator() -> None:
+    what = objective()
+    energy = what.outputs["energy"]
+    weighted = MSE(energy.pred * np.ones(1), energy.true) + what.train_loss
+    (model, loss, evaluator), _ = assemble_for_training(weighted, {"weighted": weighted})
+    model.to("meta")
+    loss.to("meta")
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+    assert {buffer.device.type for buffer in model.buffers()} == {"meta"}
+    kept = [*evaluator.losses.parameters(), *evaluator.losses.buffers()]
+    assert {value.device.type for value in kept} <= {"cpu"}
+    assert all(buffer.device.type == "cpu" for buffer in evaluator.losses.buffers())
 
 
-def test_two_processes_with_different_hash_seeds_assemble_the_same() -> None:
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PRINT_ASSEMBLY],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for seed in ("1", "2")
-    ]
-    printed = [process.communicate(timeout=120)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    one, other = (json.loads(text) for text in printed)
-    assert one == other
-    assert one[0][1]["inputs"][3] == "pairs_3.2_i"
-    assert len(one[1]) > 20
+def test_later_changes_of_loss_modules_do_not_reach_the_evaluator() -> None:
+    base, what = database(4), objective()
+    energy = what.outputs["energy"]
+    scale = Node("scaled", (energy.pred,), Scale())
+    loss = MSE(scale, energy.true)
+    (model, module, evaluator), info = assemble_for_training(loss, {"scaled": loss})
+    base.inputs, base.targets = info["inputs"], info["targets"]
+    before = evaluator.evaluate([batch(base)])
+    assert isinstance(scale.module, Scale)
+    with torch.no_grad():
+        scale.module.factor.fill_(7.0)
+    assert evaluator.evaluate([batch(base)]) == before
+    values = [*model.eval()(*(batch(base)[name] for name in info["inputs"])), batch(base)["energy"]]
+    assert float(module(*values)[0].detach()) != pytest.approx(before["scaled"])
+
+
+class Scale(torch.nn.Module):
+    """A trainable factor in a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        return self.factor * value
+
+
+def test_a_batch_of_systems_without_atoms_is_told() -> None:
+    base = database(3)
+    modules = assembled(objective(), base)
+    packed = batch(base)
+    for name, values in packed.items():
+        packed[name] = values[:0] if name in ("species", "positions", "system_of_atom", "forces") else values
+    packed["n_atoms"] = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="The batch holds no atoms"):
+        modules.evaluator.evaluate([packed])
+
+
+def test_losses_over_another_graph_than_the_outputs_are_told() -> None:
+    one, other = objective(), objective()
+    energy = one.outputs["energy"]
+    foreign = MSE.of_node(other.outputs["energy"])
+    with pytest.raises(ValueError, match=r"'energy_pred' is not among the inputs and nothing computes it"):
+        build_loss_modules(foreign, [], [energy], [energy])
+    with pytest.raises(ValueError, match=r"Two nodes are called '\w+'.*They belong to two graphs"):
+        assemble_for_training(MSE.of_node(energy), {"foreign": foreign})

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -51,6 +52,33 @@ def test_numbers_on_either_side(operation: Callable[[Any, Any], Any], number: fl
     assert torch.equal(value(operation(number, x), x=X), operation(number, X))
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, lambda v: torch.tensor(v, dtype=torch.int64), np.float32])
+def test_arrays_on_either_side(operation: Callable[[Any, Any], Any], kind: Callable[[Any], Any]) -> None:
+    x = given_node("x")
+    array = kind([1, 2, 3, 4])
+    same = torch.as_tensor(array).to(torch.float64)
+    assert torch.equal(value(operation(x, array), x=X), operation(X, same))
+    assert torch.equal(value(operation(array, x), x=X), operation(same, X))
+    single = value(operation(array, x), x=X.float())
+    assert single.dtype == torch.float32
+
+
+def test_an_array_is_a_copy_that_moves_with_the_module_and_is_no_weight() -> None:
+    array = np.ones(4)
+    module = GraphModule([x := given_node("x")], [x * array])
+    array[:] = 7.0
+    assert torch.equal(module(X)[0], X)
+    assert not module.state_dict()
+    assert [buffer.device.type for buffer in module.to("meta").buffers()] == ["meta"]
+
+
+def test_rows_of_different_kinds_do_not_mix() -> None:
+    of_atoms = InputNode("y", axis=Axis.ATOM, unit="1")
+    with pytest.raises(ValueError, match=r"'mul' joins 'x', .* each system, with 'y', .* each atom"):
+        given_node("x") * of_atoms
+
+
 def test_what_the_origin_got_wrong() -> None:
     x = given_node("x")
     assert torch.equal(value(2.0**x, x=X), torch.tensor(2.0, dtype=torch.float64) ** X)
@@ -84,9 +112,13 @@ def test_gradients_flow() -> None:
     assert torch.equal(gradient, expected)
 
 
-@pytest.mark.parametrize("other", ["2", None, True, [1.0], torch.ones(2)])
+@pytest.mark.parametrize(
+    "other", ["2", None, True, [1.0], torch.ones(2) > 0, np.array(["a"]), float("nan"), np.array([np.inf])]
+)
 def test_what_is_neither_node_nor_number_is_refused(other: object) -> None:
-    with pytest.raises(ValueError, match=r"InputNode\('x'\) cannot be combined with .*expected a node or a number"):
+    with pytest.raises(
+        ValueError, match=r"InputNode\('x'\) cannot be combined with .*expected a node, a finite number or an array"
+    ):
         given_node("x") + other
 
 

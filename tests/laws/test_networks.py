@@ -200,11 +200,11 @@ def test_weights_that_do_not_fit_are_told(path: Path, tmp_path: Path) -> None:
 
 def test_an_unknown_element_is_named(path: Path) -> None:
     potential, base = Potential(objective(path)), structures(1)
+    packed = potential.batch(base)
     for number in (79, 0, -1, 200):
-        species = base.columns["species"].copy()
-        species[1] = number
+        packed["species"][1] = number
         with pytest.raises(ValueError, match=rf"does not know the elements with atomic numbers \[{number}\]"):
-            potential(changed(base, species=species))
+            potential.modules.model(*(packed[name] for name in potential.inputs))
 
 
 def test_cached_pairs_change_no_bit(path: Path) -> None:

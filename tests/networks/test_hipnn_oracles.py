@@ -16,10 +16,10 @@ from forcefoundry.pairs import BruteFinder
 from forcefoundry.targets.energy import EnergyNode
 from tests.builders import batch
 from tests.networks.reference import Arrays, fresh_network, packed, reference
-from tests.outside import arrays, files, oracles, scalar_hipnn
+from tests.outside import arrays, files, oracles
 
-FORWARD = files(oracles(), "forward_*.npz", scalar_hipnn)
-LOSSES = files(oracles(), "loss_grad_*.npz", scalar_hipnn)
+FORWARD = files(oracles(), "forward_*.npz")
+LOSSES = files(oracles(), "loss_grad_*.npz")
 
 
 def near(found: torch.Tensor, expected: np.ndarray, absolute: float = 0.0, relative: float = 0.0) -> None:

@@ -65,6 +65,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_json(artifacts / "train/receipt.json", trained)
     rows = "".join(f"{epoch},0.005,{1 / epoch},{2 / epoch}\n" for epoch in range(1, 701))
     (artifacts / "train/history.csv").write_text("epoch,learning_rate,train_loss,valid_loss\n" + rows, encoding="utf-8")
+    (artifacts / "assemble").mkdir()
+    (artifacts / "assemble/graph.md").write_text("# graph", encoding="utf-8")
     (artifacts / "train/model").mkdir()
     (artifacts / "train/model/model.json").write_text("{}", encoding="utf-8")
     (artifacts / "train/model/model.safetensors").write_bytes(b"weights")
@@ -128,7 +130,8 @@ def test_a_run_comes_back_whole(workspace: Path, capfd: pytest.CaptureFixture[st
     place = workspace / "mlartifacts" / run.info.run_id / "artifacts"
     files = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
     models = {"model/model.json", "model/model.safetensors"}
-    assert files == models | {"plots/parity_forces.png", "made_from/dvc.lock", "made_from/params.yaml", "summary.txt"}
+    shown = {"plots/parity_forces.png", "graph.md", "summary.txt"}
+    assert files == models | shown | {"made_from/dvc.lock", "made_from/params.yaml"}
     assert (place / "summary.txt").read_text(encoding="utf-8").startswith("data    12 structures")
 
 

@@ -50,6 +50,21 @@ def test_three_atoms_drawn_through_the_evaluator(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows, np.stack([base.columns["forces"].ravel(), pred], axis=1))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_has_no_label_is_not_drawn(kind: type[Plot]) -> None:
+    plot, complete = (kind("forces", objective().quantities) for _ in range(2))
+    true = torch.arange(12.0).reshape(4, 3)
+    true[1], true[2, 0] = torch.nan, torch.nan
+    pred = true.nan_to_num(1e3) + 0.5
+    plot.gather("test", pred, true)
+    plot.gather("valid", pred[1], true[1])
+    complete.gather("test", pred[~true.isnan()], true[~true.isnan()])
+    np.testing.assert_array_equal(plot._samples["test"].rows, complete._samples["test"].rows)
+    assert len(plot._samples["test"].rows) == 8
+    assert len(plot._samples["valid"].rows) == 0
+    plot.draw()
+
+
 def test_no_display_is_needed(tmp_path: Path) -> None:
     code = (
         "import sys, torch\n"

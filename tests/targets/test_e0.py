@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from forcefoundry.build import seeded
 from forcefoundry.databases import Database
@@ -91,6 +93,43 @@ def test_exact_energies_are_found_again_and_undetermined_ones_are_the_shortest()
     for per_atom in (False, True):
         np.testing.assert_allclose(least_squares_e0(counts, counts @ truth, per_atom), truth, rtol=1e-12)
     np.testing.assert_allclose(least_squares_e0(np.array([[2.0, 1.0]] * 5), np.full(5, -5.0)), [-2.0, -1.0])
+
+
+@given(seed=st.integers(0, 999), n=st.integers(1, 9))
+@settings(max_examples=30)
+def test_counts_are_those_of_a_loop_for_any_structures_and_any_species(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    base = database(n, seed)
+    rows = rng.integers(0, n, rng.integers(0, 2 * n + 1))  # some left out, some twice
+    species = rng.permutation([1, 6, 8, 92, 118])[: rng.integers(1, 6)].tolist()
+    expected = [[(base.columns["species"][base.atoms(at)] == z).sum() for z in species] for at in rows]
+    found = species_counts(base, rows, species)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, np.array(expected, dtype=float).reshape(len(rows), len(species)))
+
+
+def test_structures_without_a_label_take_no_part_in_the_fit() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 9, (40, 3)).astype(float)
+    energies = counts @ np.array([-13.6, -1030.1, -2043.2]) + rng.normal(size=40)
+    labelled = rng.random(40) < 0.6
+    for per_atom in (False, True):
+        found = least_squares_e0(counts, np.where(labelled, energies, np.nan), per_atom)
+        np.testing.assert_array_equal(found, least_squares_e0(counts[labelled], energies[labelled], per_atom))
+    # A species that no labelled structure has is not determined: the shortest solution has 0.
+    counts[:, 2] = np.where(labelled, 0.0, 1.0)
+    assert least_squares_e0(counts, np.where(labelled, energies, np.nan))[2] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_what_cannot_be_fitted_or_set_is_told() -> None:
+    with pytest.raises(ValueError, match="None of 3 structures has an energy"):
+        least_squares_e0(np.ones((3, 2)), np.full(3, np.nan))
+    with pytest.raises(ValueError, match="counts of 3 structures, but 4 energies"):
+        least_squares_e0(np.ones((3, 2)), np.ones(4))
+    with pytest.raises(ValueError, match=r"E0 has shape \(1,\), expected one energy for each of 3 species"):
+        initialise_energy(EnergyReadout([3, 4]), np.ones(1))
+    with pytest.raises(ValueError, match="starts at the first interacting level, so it has no E0"):
+        initialise_energy(EnergyReadout([3, 4], first_is_interacting=True), np.ones(3))
 
 
 def test_a_model_starts_from_e0_alone() -> None:

@@ -46,6 +46,8 @@ class Packer:
 
         Columns have one row a structure, an atom or a pair; indices of atoms count from 0 in the batch.
         """
+        if not len(structures):
+            raise ValueError("A batch needs at least one structure, got none.")
         database = self._database
         counts = database.columns["n_atoms"][structures]
         first_atoms = np.concatenate([[0], np.cumsum(counts)])
@@ -61,6 +63,8 @@ class Packer:
                 values = getattr(pairs[cutoff], key)
             elif name == "system_of_atom":
                 values = np.repeat(np.arange(len(structures)), counts)
+            elif name == "strain":
+                values = np.zeros((len(structures), 3, 3))
             else:
                 values = database.columns[name][rows if COLUMNS[name].axis is Axis.ATOM else structures]
             batch[name] = torch.from_numpy(values).to(self.device, non_blocking=True)

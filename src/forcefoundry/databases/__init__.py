@@ -1,5 +1,6 @@
 """Named columns and splits."""
 
 from forcefoundry.databases.database import Database
+from forcefoundry.databases.padded import from_padded
 
-__all__ = ["Database"]
+__all__ = ["Database", "from_padded"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forcefoundry.columns import COLUMNS, DERIVED, STRUCTURE, Axis, column
+from forcefoundry.columns import DERIVED, STRUCTURE
+from forcefoundry.databases.checks import checked_columns
 from forcefoundry.files import written_whole
 
 
@@ -20,27 +21,23 @@ class Database:
         columns: name to array. `species`, `positions`, `cell`, `pbc` and `n_atoms` must be there; every array has one
             row an atom or one row a structure, as the vocabulary says.
         splits: name to the indices of its structures. A structure is in at most one split.
+        partial: labels that not every row has. Where there is none stands NaN, which no loss and no metric counts;
+            in any other column NaN is an error.
 
     Attributes:
+        columns: read-only copies, since what was computed from them, pairs above all, would not follow a change. For
+            changed columns make a new database: `Database({**old.columns, "positions": new}, old.splits)`.
         inputs, targets: the columns that a model and its loss read; set them from `db_info` after assembling.
         pairs: cached pairs by cutoff, put there by `use_cache`; what they are, only their reader knows.
     """
 
-    def __init__(self, columns: Mapping[str, NDArray[Any]], splits: Mapping[str, NDArray[np.int64]] | None = None):
-        absent = [name for name in STRUCTURE if name not in columns]
-        if absent:
-            raise ValueError(f"The database lacks the columns {', '.join(absent)}; it has {', '.join(columns)}.")
-        self.columns = {name: np.asarray(values, dtype=column(name).dtype) for name, values in columns.items()}
-        self.offsets = np.zeros(len(self.columns["n_atoms"]) + 1, dtype=np.int64)
-        np.cumsum(self.columns["n_atoms"], out=self.offsets[1:])
-        for name, values in self.columns.items():
-            known = COLUMNS[name]
-            rows = len(self) if known.axis is Axis.SYSTEM else int(self.offsets[-1])
-            # Energies and the like may come as (n, 1) where one number a row is meant.
-            if values.shape == (rows, 1) and known.shape == ():
-                self.columns[name] = values[:, 0]
-            elif values.shape != (rows, *known.shape):
-                raise ValueError(f"Column {name!r} has shape {values.shape}, expected {(rows, *known.shape)}.")
+    def __init__(
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        splits: Mapping[str, NDArray[np.int64]] | None = None,
+        partial: Collection[str] = (),
+    ):
+        self.columns, self.offsets = checked_columns(columns, partial)
         self.splits = {name: np.asarray(rows, dtype=np.int64) for name, rows in (splits or {}).items()}
         every = np.concatenate(list(self.splits.values())) if self.splits else np.zeros(0, dtype=np.int64)
         if len(np.unique(every)) != len(every):
@@ -94,9 +91,8 @@ class Database:
             raise FileNotFoundError(f"{folder} holds no columns: run the load step first.")
         arrays = {path.stem: np.load(path, allow_pickle=False) for path in files}
         splits = {name.removeprefix("split."): rows for name, rows in arrays.items() if name.startswith("split.")}
-        return cls(
-            {name: values for name, values in arrays.items() if name not in {f"split.{s}" for s in splits}}, splits
-        )
+        columns = {name: values for name, values in arrays.items() if not name.startswith("split.")}
+        return cls(columns, splits, partial=set(columns) - set(STRUCTURE))
 
 
 class _Writer:

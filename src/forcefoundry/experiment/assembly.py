@@ -21,6 +21,10 @@ from forcefoundry.graph import (
 )
 from forcefoundry.pairs.brute import BruteFinder
 from forcefoundry.pairs.cache import cached_nodes, compute_table, finder_nodes, use_cache
+from forcefoundry.pairs.contract import Finder
+from forcefoundry.pairs.dense import DensePairTable
+from forcefoundry.pairs.nodes import FindPairs
+from forcefoundry.pairs.table import PairTable
 from forcefoundry.plots.maker import PlotMaker
 
 
@@ -121,29 +125,40 @@ def precompute_pairs(
     make_dense: bool = False,
     n_images: int = 1,
 ) -> None:
-    """Compute the pairs of every split once and let the node graph read them from the database.
+    """Compute the pairs of every structure once and let the node graph read them from the database.
 
     Assemble again afterwards and set `database.inputs = db_info["inputs"]`. Weights are kept. Called a second time
-    it finds nothing to do; a further database gets its pairs. Should finding fail, nothing is changed.
+    it finds nothing to do; a further database gets its pairs. When it fails or is interrupted, nothing is changed.
 
     Args:
         model: an assembled model with a pair finder.
-        database: gets the pairs.
+        database: gets the pairs of all its structures, whatever its splits are or will be.
         batch_size: kept for the signature's sake; structures are taken one at a time.
-        device: where distances are computed; "cpu" where None.
-        make_dense, n_images: the cache is ragged and drops nothing, so neither is needed; a dense one is refused.
+        device: where distances are computed; None leaves it to the model's own finder.
+        make_dense: keep the pairs as one dense array instead of ragged lists.
+        n_images: how many images to each side the dense array reaches; ragged lists need no limit and ignore it.
+
+    Raises:
+        ValueError: for a model without pairs, a structure whose pairs are not defined, and a pair outside `n_images`
+            of a dense array (with the number that suffices); nothing is ever dropped.
     """
-    if make_dense or n_images != 1:
-        raise ValueError("The pair cache is ragged: it needs neither make_dense nor n_images. Leave them out.")
-    if not database.splits:
-        raise ValueError("The database has no splits, so no split would hold the pairs. Split it first.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
+    for name, number in (("batch_size", batch_size), ("n_images", n_images)):
+        if number < 1:
+            raise ValueError(f"{name} is {number}, expected at least 1.")
+    finders: dict[float, Finder | None] = {}
+    for node in finder_nodes(model.outputs):
+        assert isinstance(node.module, FindPairs)
+        finders.setdefault(node.cutoff, node.module.finder)
     # A graph that reads pairs already may meet a database that does not hold them yet.
-    cutoffs = [node.cutoff for node in finder_nodes(model.outputs)]
-    cutoffs += [node.cutoff for node in cached_nodes(model.outputs) if node.cutoff not in database.pairs]
-    finder = BruteFinder(str(device)) if device is not None else None
-    tables = {cutoff: compute_table(database, cutoff, finder) for cutoff in dict.fromkeys(cutoffs)}
+    cached = [node.cutoff for node in cached_nodes(model.outputs)]
+    finders.update({cutoff: None for cutoff in cached if cutoff not in {**database.pairs, **finders}})
+    if not finders and not cached:
+        raise ValueError("The model has no pair finder: there are no pairs to compute.")
+    chosen = BruteFinder(str(device)) if device is not None else None
+    tables: dict[float, PairTable | DensePairTable] = {}
+    for cutoff, finder in finders.items():
+        table = compute_table(database, cutoff, chosen or finder)
+        tables[cutoff] = DensePairTable.of_table(table, n_images) if make_dense else table
     use_cache(model.outputs, database, tables)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from forcefoundry.graph import GraphModule, Node, ordered_ancestors
-from forcefoundry.losses.reduction import Reduction, State
+from forcefoundry.losses.counted import Counted
+from forcefoundry.losses.reduction import Reduction, Sums
 from forcefoundry.plots.maker import PlotMaker
 
 
@@ -16,7 +17,8 @@ class ValidationLosses(torch.nn.Module):
     """Several losses of one graph, exact over any number of batches.
 
     The loss graph falls into three layers: what is computed for each batch, the reductions, which are merged over
-    batches, and what is computed from their values at the end. All sums are float64.
+    batches, and what is computed from their values at the end. All sums are float64. Reductions of the same nodes
+    share what they make of a batch.
 
     The modules are copies that live on the CPU, so later changes to the loss nodes do not reach them.
     """
@@ -24,25 +26,37 @@ class ValidationLosses(torch.nn.Module):
     def __init__(self, inputs: Sequence[Node], losses: Sequence[Node]):
         super().__init__()
         order = ordered_ancestors(losses)
-        reductions = [node for node in order if isinstance(node.module, Reduction)]
-        modules = [node.module for node in reductions if node.module is not None]
-        below = [parent for node in reductions for parent in node.parents]
+        nodes = {node: node.module for node in order if isinstance(node.module, Reduction)}
+        below = list(dict.fromkeys(parent for node in nodes for parent in node.parents))
         self.rising = tuple(isinstance(n.module, Reduction) and n.module.higher_is_better for n in losses)
-        self._check_layers(losses, reductions, set(inputs))
+        self._check_steady(order)
+        self._check_layers(losses, list(nodes), set(inputs))
+        self._check_once(below)
+        place = {node: at for at, node in enumerate(below)}
+        # What a reduction sees of a batch: by way of which class, and of which values.
+        self._seen = [(module.sees, tuple(place[parent] for parent in node.parents)) for node, module in nodes.items()]
+        self.per_batch = copy.deepcopy(_Runner(GraphModule(inputs, below))).cpu()
+        self._reduced = [copy.deepcopy(module).cpu() for module in nodes.values()]
+        self.reductions = torch.nn.ModuleList(self._reduced)
+        self.at_end = copy.deepcopy(_Runner(GraphModule(list(nodes), losses))).cpu()
+
+    @staticmethod
+    def _check_steady(order: Sequence[Node]) -> None:
+        for node in order:
+            if hasattr(node.module, "set_epoch"):
+                raise ValueError(
+                    f"A validation loss uses {node.name!r}, which changes with the epoch, so that epochs could not be "
+                    "compared by it. Leave it to the training loss."
+                )
+
+    @staticmethod
+    def _check_once(below: Sequence[Node]) -> None:
         nested = [node for node in ordered_ancestors(below) if isinstance(node.module, Reduction)]
         if nested:
             raise ValueError(
                 f"A validation loss reduces {nested[0].name!r}, which is one number already, so it cannot be gathered "
                 "over batches. Reduce once, and combine the results."
             )
-        self._spans = []
-        start = 0
-        for node in reductions:
-            self._spans.append((start, start + len(node.parents)))
-            start += len(node.parents)
-        self.per_batch = copy.deepcopy(_Runner(GraphModule(inputs, below))).cpu()
-        self.reductions = torch.nn.ModuleList(copy.deepcopy(module) for module in modules).cpu()
-        self.at_end = copy.deepcopy(_Runner(GraphModule(reductions, losses))).cpu()
 
     @staticmethod
     def _check_layers(losses: Sequence[Node], reductions: Sequence[Node], inputs: set[Node]) -> None:
@@ -60,28 +74,33 @@ class ValidationLosses(torch.nn.Module):
                 )
             stack.extend(node.parents)
 
-    def start(self) -> list[State | None]:
+    def start(self) -> list[Sums | None]:
         """The states before the first batch."""
         return [None] * len(self.reductions)
 
-    @torch.no_grad()
-    def gather(self, states: list[State | None], values: Sequence[torch.Tensor]) -> list[State | None]:
+    @torch.inference_mode()
+    def gather(self, states: list[Sums | None], values: Sequence[torch.Tensor]) -> list[Sums | None]:
         """Merge one batch, given as model outputs and then targets, into the states."""
-        on_cpu = [value.detach().cpu().double() for value in values]
+        on_cpu = [value.cpu().double() for value in values]
         parts = self.per_batch(on_cpu)
-        merged: list[State | None] = []
-        for state, module, (first, last) in zip(states, self.reductions, self._spans, strict=True):
-            assert isinstance(module, Reduction)
-            new = module.state(*parts[first:last])
+        seen: dict[object, Counted] = {}
+        merged: list[Sums | None] = []
+        for state, module, key in zip(states, self._reduced, self._seen, strict=True):
+            if key not in seen:
+                seen[key] = module.see(*(parts[at] for at in key[1]))
+            new = tuple(part.item() for part in module.state(seen[key]))
             merged.append(new if state is None else module.merge(state, new))
         return merged
 
     @torch.no_grad()
-    def finish(self, states: Sequence[State | None]) -> list[float]:
-        """The losses over everything gathered."""
+    def finish(self, states: Sequence[Sums | None]) -> list[float]:
+        """The losses over everything gathered; NaN for one of which nothing was labelled."""
         if any(state is None for state in states):
             raise ValueError("No batch was gathered: the split is empty.")
-        values = [module.value(state) for module, state in zip(self.reductions, states, strict=True)]  # type: ignore[operator]
+        values = [
+            module.value(tuple(torch.tensor(state, dtype=torch.float64)))
+            for module, state in zip(self._reduced, states, strict=True)
+        ]
         return [float(value.cpu()) for value in self.at_end(values)]
 
     def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -153,10 +172,10 @@ class Evaluator:
         try:
             for batch in batches:
                 values = [*self.model(*(batch[name] for name in inputs)), *(batch[name] for name in targets)]
-                states = self.losses.gather(states, values)
                 if plot_as is not None and self.plot_maker is not None and self._plotted is not None:
-                    on_cpu = [value.detach().cpu() for value in values]
-                    self.plot_maker.gather(plot_as, self._plotted(on_cpu))
+                    values = [value.detach().cpu() for value in values]  # once, for losses and plots
+                    self.plot_maker.gather(plot_as, self._plotted(values))
+                states = self.losses.gather(states, values)
         finally:
             self.model.train(was_training)
         return dict(zip(self.names, self.losses.finish(states), strict=True))

@@ -8,7 +8,7 @@ from forcefoundry.graph import GraphModule, names_of
 
 
 def describe(model: GraphModule, db_info: dict[str, list[str]]) -> dict[str, Any]:
-    """Nodes with their kinds, parents, axes and units, the columns read, and every weight's shape and dtype."""
+    """Nodes with their kinds, parents, axes, shapes and units, the columns read, and every weight's shape and dtype."""
     names = names_of(model.nodes)
     return {
         "nodes": [
@@ -19,6 +19,7 @@ def describe(model: GraphModule, db_info: dict[str, list[str]]) -> dict[str, Any
                 "parents": [names[parent] for parent in node.parents if parent in names],
                 "axis": node.axis.value if node.axis is not None else None,
                 "unit": node.unit,
+                "shape": list(node.shape) if node.shape is not None else None,
                 "db_name": node.db_name,
             }
             for node in model.nodes

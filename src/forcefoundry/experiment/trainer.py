@@ -101,6 +101,7 @@ class Trainer:
             started = time.perf_counter()
             epoch = len(self._history) + 1
             self._set_rate(epoch - 1)
+            self._tell_loss(epoch - 1)
             row: Row = {"epoch": epoch, "learning_rate": self._rate, "train_loss": self._train_epoch(epoch)}
             with self._average.in_place():
                 row |= {f"valid_{name}": value for name, value in self._validate().items()}
@@ -163,6 +164,11 @@ class Trainer:
             self._best = [weight.detach().clone() for weight in self._weights]
         else:
             self._since_better += 1
+
+    def _tell_loss(self, epochs_done: int) -> None:
+        for module in self.modules.loss.modules():
+            if (set_epoch := getattr(module, "set_epoch", None)) is not None:
+                set_epoch(epochs_done)
 
     def _set_rate(self, epochs_done: float) -> None:
         schedule = self.settings.schedule

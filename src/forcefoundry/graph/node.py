@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from forcefoundry.columns import Axis, column
+from forcefoundry.columns import COLUMNS, Axis, column
 from forcefoundry.graph.algebra import Arithmetic, Operators
 
 
@@ -21,8 +21,9 @@ class Node(Operators["AlgebraNode"]):
         parents: the nodes that it is computed from, in the order in which the module takes them.
         module: computes the node from its parents; None for nodes that are given, not computed.
         db_name: the database column that holds the quantity's true values, where there is one.
-        axis: what one row stands for.
+        axis: what one row stands for; None where it is not known, or where the quantity is one number.
         unit: the unit of the values.
+        shape: the shape of one row; None where it is not known.
     """
 
     anonymous = False
@@ -36,6 +37,7 @@ class Node(Operators["AlgebraNode"]):
         db_name: str | None = None,
         axis: Axis | None = None,
         unit: str = "",
+        shape: tuple[int, ...] | None = None,
     ):
         if not name or "." in name:
             raise ValueError(f"A node's name must be non-empty and hold no dot, got {name!r}.")
@@ -44,13 +46,18 @@ class Node(Operators["AlgebraNode"]):
         self.db_name = db_name
         self.axis = axis
         self.unit = unit
+        self.shape = shape
+        self.forget_relatives()
+        self.parents = tuple(value_node(parent) for parent in parents)
+
+    def forget_relatives(self) -> None:
+        """Start without parents and children, as a new node does and a copy must."""
         self._parents: tuple[Node, ...] = ()
         # Children are held weakly: a node lives as long as somebody builds on it, and is freed with its graph.
         self._children: list[weakref.ref[Node]] = []
         # One .pred and one .true a node, also held weakly, since they in turn hold the node.
         self._pred: weakref.ref[PredNode] | None = None
         self._true: weakref.ref[TrueNode] | None = None
-        self.parents = tuple(parents)
 
     @property
     def parents(self) -> tuple[Node, ...]:
@@ -99,13 +106,25 @@ class Node(Operators["AlgebraNode"]):
 
 
 class InputNode(Node):
-    """A node whose values the database gives. Axis and unit are looked up in the vocabulary unless given."""
+    """A node whose values the database gives, from the column `db_name`, which is called like the node unless given.
 
-    def __init__(self, name: str, db_name: str | None = None, axis: Axis | None = None, unit: str | None = None):
-        if axis is None or unit is None:
-            known = column(name)
+    Axis, unit and shape are looked up in the vocabulary of columns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        db_name: str | None = None,
+        axis: Axis | None = None,
+        unit: str | None = None,
+        shape: tuple[int, ...] | None = None,
+    ):
+        db_name = name if db_name is None else db_name
+        if axis is None or unit is None or db_name in COLUMNS:
+            known = column(db_name)
             axis, unit = axis or known.axis, known.unit if unit is None else unit
-        super().__init__(name, db_name=name if db_name is None else db_name, axis=axis, unit=unit)
+            shape = known.shape if shape is None else shape
+        super().__init__(name, db_name=db_name, axis=axis, unit=unit, shape=shape)
 
 
 @dataclass(frozen=True)
@@ -116,14 +135,22 @@ class Output:
     unit: str = ""
     db_name: str | None = None
     name: str | None = None
+    shape: tuple[int, ...] | None = None
 
 
 class MultiNode(Node):
-    """A node whose module gives several quantities at once, each a node of its own, reached by `output(key)`."""
+    """A node whose module gives several quantities at once, each a node of its own, reached by `output(key)`.
+
+    Used where one value is meant (as a parent, in `.pred` and `.true`), it stands for its first output.
+    """
 
     def __init__(self, name: str, parents: Sequence[Node], module: torch.nn.Module, outputs: Mapping[str, Output]):
         super().__init__(name, parents, module)
         self.outputs = dict(outputs)
+
+    def forget_relatives(self) -> None:
+        """Start without parents, children and outputs."""
+        super().forget_relatives()
         # An output holds its MultiNode, so the way back is weak; one that nobody uses is not there at all.
         self._living: dict[str, weakref.ref[OutputNode]] = {}
 
@@ -137,6 +164,21 @@ class MultiNode(Node):
             self._living[key] = weakref.ref(node)
         return node
 
+    @property
+    def main_output(self) -> OutputNode:
+        """The first output."""
+        return self.output(next(iter(self.outputs)))
+
+    @property
+    def pred(self) -> PredNode:
+        """The model's value of the main output."""
+        return self.main_output.pred
+
+    @property
+    def true(self) -> TrueNode:
+        """The database's value of the main output."""
+        return self.main_output.true
+
     def living_outputs(self) -> dict[str, OutputNode]:
         """The outputs that somebody holds."""
         return {key: node for key, ref in self._living.items() if (node := ref()) is not None}
@@ -147,19 +189,48 @@ class OutputNode(Node):
 
     def __init__(self, parent: MultiNode, key: str):
         known = parent.outputs[key]
-        super().__init__(known.name or f"{parent.name}_{key}", (parent,), None, known.db_name, known.axis, known.unit)
+        name = known.name or f"{parent.name}_{key}"
+        super().__init__(name, (), None, known.db_name, known.axis, known.unit, known.shape)
+        self.parents = (parent,)  # the node itself, not its main output
         self.key = key
         self.index = list(parent.outputs).index(key)
 
 
 class AlgebraNode(Node):
-    """The result of one operation between nodes."""
+    """The result of one operation between nodes.
+
+    Raises:
+        ValueError: when rows of different kinds meet, say one a system and one an atom.
+    """
 
     anonymous = True
 
     def __init__(self, parents: tuple[Node, ...], module: Arithmetic):
+        parents = tuple(value_node(parent) for parent in parents)
+        check_axes(f"The operation {module.symbol!r}", parents)
         axes = [parent.axis for parent in parents if parent.axis is not None]
+        shapes = [parent.shape for parent in parents if parent.axis is not None]
         super().__init__(module.symbol, parents, module, axis=axes[0] if axes else None)
+        if shapes and None not in shapes and module.constant_shape == ():
+            self.shape = max((shape for shape in shapes if shape is not None), key=len)
+
+
+def check_axes(what: str, nodes: Sequence[Node]) -> None:
+    """Refuse nodes whose rows stand for different things; those whose axis is not known are passed over."""
+    known = [node for node in nodes if node.axis is not None]
+    for node in known[1:]:
+        if node.axis is not known[0].axis:
+            assert known[0].axis is not None
+            assert node.axis is not None
+            raise ValueError(
+                f"{what} joins {known[0].name!r}, which has one row for each {known[0].axis.value}, with "
+                f"{node.name!r}, which has one for each {node.axis.value}. Both must have the same rows."
+            )
+
+
+def value_node(node: Any) -> Any:
+    """The node that stands for one value: the main output of a MultiNode, else the node itself."""
+    return node.main_output if isinstance(node, MultiNode) else node
 
 
 class LossInput(Node):
@@ -168,7 +239,13 @@ class LossInput(Node):
     suffix = ""
 
     def __init__(self, origin: Node):
-        super().__init__(f"{origin.name}_{self.suffix}", db_name=origin.db_name, axis=origin.axis, unit=origin.unit)
+        super().__init__(
+            f"{origin.name}_{self.suffix}",
+            db_name=origin.db_name,
+            axis=origin.axis,
+            unit=origin.unit,
+            shape=origin.shape,
+        )
         self.origin = origin
 
 

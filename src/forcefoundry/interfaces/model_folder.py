@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 
 from forcefoundry.build import build, cast, dtype_of, seeded
 from forcefoundry.files import read_json, write_json, written_whole
+from forcefoundry.graph import ordered_ancestors
 from forcefoundry.objectives import Objective
 from forcefoundry.pairs.finders import make_finder
 
@@ -35,8 +36,9 @@ def build_objective(params: Mapping[str, Any], species: Sequence[int]) -> Object
         objective = build(params["objective"], network=network, finder=finder)
     assert isinstance(objective, Objective)
     dtype = dtype_of(str(params["training"]["dtype"]))
-    cast(network, dtype)
-    cast(objective.readout, dtype)
+    for node in ordered_ancestors(objective.outputs.values()):
+        if node.module is not None:
+            cast(node.module, dtype)
     return objective
 
 

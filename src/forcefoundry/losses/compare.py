@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+import math
+from typing import Self
 
 import torch
 
 from forcefoundry.graph import Node
-from forcefoundry.losses.reduction import Reduction, State, count, difference, root
+from forcefoundry.losses.counted import Differences
+from forcefoundry.losses.nodes import ReductionNode
+from forcefoundry.losses.reduction import Reduction, State, Sums, root
 
 
-class MeanSquaredError(Reduction):
-    """Σ (p - t)² / n."""
+class MeanSquaredError(Reduction[Differences]):
+    """Σ w (p - t)² / Σ w."""
 
-    def state(self, *values: torch.Tensor) -> State:
-        """n and the sum of squared differences."""
-        d = difference(*values)
-        return count(d), (d * d).sum()
+    sees = Differences
+
+    def state(self, counted: Differences) -> State:
+        """Σ w and the sum of squared differences."""
+        return counted.total, counted.squares
 
     def value(self, state: State) -> torch.Tensor:
         """The mean."""
@@ -24,7 +28,7 @@ class MeanSquaredError(Reduction):
 
 
 class RootMeanSquaredError(MeanSquaredError):
-    """√(Σ (p - t)² / n)."""
+    """√(Σ w (p - t)² / Σ w)."""
 
     def value(self, state: State) -> torch.Tensor:
         """The root of the mean."""
@@ -32,54 +36,73 @@ class RootMeanSquaredError(MeanSquaredError):
 
 
 class MeanAbsoluteError(MeanSquaredError):
-    """Σ |p - t| / n."""
+    """Σ w |p - t| / Σ w."""
 
-    def state(self, *values: torch.Tensor) -> State:
-        """n and the sum of absolute differences."""
-        d = difference(*values)
-        return count(d), d.abs().sum()
+    def state(self, counted: Differences) -> State:
+        """Σ w and the sum of absolute differences."""
+        return counted.total, counted.absolute
 
 
-class CoefficientOfDetermination(Reduction):
-    """R² = 1 - mean (p - t)² / var(t), the variance taken with divisor n - 1."""
+class MeanHuberError(MeanSquaredError):
+    """Σ w h(p - t) / Σ w with h(d) = d² / 2 for |d| <= δ, else δ (|d| - δ / 2) (Huber 1964)."""
+
+    def __init__(self, weights: str | None = None, called: str = "loss", delta: float = 1.0):
+        super().__init__(weights, called)
+        if not 0 < delta < math.inf:
+            raise ValueError(f"The loss {called!r}: delta is {delta}, expected a finite number above 0.")
+        self.delta = delta
+
+    def state(self, counted: Differences) -> State:
+        """Σ w and the sum of h."""
+        d = counted.values
+        near = d.clamp(-self.delta, self.delta)
+        return counted.total, counted.sum(near * (d - 0.5 * near))
+
+
+class CoefficientOfDetermination(Reduction[Differences]):
+    """R² = 1 - (Σ w (p - t)² / Σ w) / var(t), with var(t) = (Σ w (t - mean)² / Σ w) n / (n - 1) for n values.
+
+    For equal weights the variance is the usual one with divisor n - 1; weights times a constant change nothing.
+    """
 
     higher_is_better = True
+    sees = Differences
 
-    def state(self, *values: torch.Tensor) -> State:
-        """n, the sum of squared differences, the mean of the truth and its sum of squares about that mean."""
-        d = difference(*values)
-        true = values[1].to(d.dtype)
-        mean = true.mean()
-        return count(d), (d * d).sum(), mean, ((true - mean) ** 2).sum()
+    def state(self, counted: Differences) -> State:
+        """Σ w, n, the sum of squared differences, a true value, the mean about it, the squares about the mean."""
+        return counted.total, counted.count, counted.squares, *counted.spread
 
-    def merge(self, left: State, right: State) -> State:
+    def merge(self, left: Sums, right: Sums) -> Sums:
         """Chan's update: exact where sums of squares of large energies would cancel."""
-        n = left[0] + right[0]
-        gap = right[2] - left[2]
-        mean = left[2] + gap * right[0] / n
-        about = left[3] + right[3] + gap * gap * left[0] * right[0] / n
-        return n, left[1] + right[1], mean, about
+        if not left[0] or not right[0]:
+            return left if left[0] else right
+        total, n, squares = (a + b for a, b in zip(left[:3], right[:3], strict=True))
+        gap = (right[3] - left[3]) + (right[4] - left[4])
+        share = right[0] / total
+        return total, n, squares, left[3], left[4] + gap * share, left[5] + right[5] + gap * gap * left[0] * share
 
     def value(self, state: State) -> torch.Tensor:
         """R²; NaN for fewer than two values, where no variance is defined."""
-        n, squares, _, about = state
+        _, n, squares, _, _, about = state
         return 1.0 - (squares / n) / (about / (n - 1))
 
 
-class LossNode(Node):
-    """A loss between two nodes, usually a node's `.pred` and `.true`."""
+class LossNode(ReductionNode):
+    """A loss between two nodes, usually a node's `.pred` and `.true`.
 
-    anonymous = True
-    kind: ClassVar[str]
-    reduction: ClassVar[type[Reduction]]
+    Args:
+        pred, true: nodes with the same rows. NaN in the true values means that there is no label: it counts nothing.
+        name: what the loss is called; KIND_PRED where None.
+        weights: how much each row counts, finite and 0 or more: one weight a row, or one a system for rows of atoms.
+    """
 
-    def __init__(self, pred: Node, true: Node, name: str | None = None):
-        super().__init__(name or f"{self.kind}_{pred.name}", (pred, true), self.reduction())
+    def __init__(self, pred: Node, true: Node, name: str | None = None, *, weights: Node | None = None):
+        super().__init__((pred, true), weights, name)
 
     @classmethod
-    def of_node(cls, node: Node) -> Self:
+    def of_node(cls, node: Node, *, weights: Node | None = None) -> Self:
         """The loss between a node's prediction and its true value."""
-        return cls(node.pred, node.true, name=f"{cls.kind}_{node.name}")
+        return cls(node.pred, node.true, name=f"{cls.kind}_{node.name}", weights=weights)
 
 
 class MSE(LossNode):
@@ -104,3 +127,19 @@ class R2(LossNode):
     """Coefficient of determination R²."""
 
     kind, reduction = "r2", CoefficientOfDetermination
+
+
+class Huber(LossNode):
+    """Mean Huber error: squared for differences up to `delta`, in the unit of the values, linear beyond."""
+
+    kind, reduction = "huber", MeanHuberError
+
+    def __init__(
+        self, pred: Node, true: Node, name: str | None = None, *, delta: float = 1.0, weights: Node | None = None
+    ):
+        ReductionNode.__init__(self, (pred, true), weights, name, delta=delta)
+
+    @classmethod
+    def of_node(cls, node: Node, *, delta: float = 1.0, weights: Node | None = None) -> Self:
+        """The loss between a node's prediction and its true value."""
+        return cls(node.pred, node.true, name=f"{cls.kind}_{node.name}", delta=delta, weights=weights)

@@ -9,6 +9,8 @@ import torch
 
 from forcefoundry.columns import Axis
 from forcefoundry.graph import MultiNode, Node, Output
+from forcefoundry.inputs import Inputs
+from forcefoundry.pairs import Finder, pair_vectors
 
 
 class Network(torch.nn.Module, ABC):
@@ -64,9 +66,11 @@ class SpeciesEncoder(torch.nn.Module):
 
     def forward(self, species: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """One-hot rows (N, number of species) for atomic numbers (N,)."""
+        if not len(species):
+            raise ValueError("The batch holds no atoms. Leave systems without atoms out.")
         # Numbers outside the periodic table fall on places 0 and 119, which no element has.
         index = self.place[species.clamp(0, 119)]
-        if len(index) and int(index.min()) < 0:
+        if int(index.min()) < 0:
             unknown = sorted({int(number) for number in species[index < 0].tolist()})
             raise ValueError(
                 f"The network does not know the elements with atomic numbers {unknown}; it was made for "
@@ -76,11 +80,30 @@ class SpeciesEncoder(torch.nn.Module):
 
 
 class NetworkNode(MultiNode):
-    """A network in a graph; outputs `level0`, `level1`, ... hold the features of each atom."""
+    """A network in a graph; outputs `level0`, `level1`, ... hold the features of each atom.
 
-    def __init__(self, network: Network, species: Node, i: Node, j: Node, vectors: MultiNode, name: str = "network"):
-        parents = (species, i, j, vectors.output("vector"), vectors.output("distance"))
-        outputs = {f"level{level}": Output(Axis.ATOM) for level in range(len(network.feature_sizes))}
+    Args:
+        network: computes the features.
+        inputs: what structures are. Any of the input nodes will do, say `[species, positions]`: the others are found
+            in their graph, or made.
+        finder: how pairs within the network's cutoff are found while the model runs, where the graph has none yet.
+        name: weights are named after it.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        inputs: Inputs | Sequence[Node] = (),
+        finder: Finder | None = None,
+        name: str = "network",
+    ):
+        if not isinstance(inputs, Inputs):
+            inputs = Inputs.around(*inputs)
+        vectors = pair_vectors(inputs, network.cutoff, finder)
+        parents = (inputs.species, vectors.i, vectors.j, vectors.output("vector"), vectors.output("distance"))
+        outputs = {
+            f"level{level}": Output(Axis.ATOM, shape=(size,)) for level, size in enumerate(network.feature_sizes)
+        }
         super().__init__(name, parents, network, outputs)
         self.network = network
 

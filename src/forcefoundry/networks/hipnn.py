@@ -1,94 +1,65 @@
-"""HIP-NN, the hierarchically interacting particle network (Lubbers et al., J. Chem. Phys. 148, 241715, 2018)."""
+"""HIP-NN, the hierarchically interacting particle network, and HIP-NN-TS, with tensor sensitivities.
+
+Lubbers et al., J. Chem. Phys. 148, 241715 (2018); Chigaev et al., J. Chem. Phys. 158, 184108 (2023).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from torch.nn.functional import softplus
 
+from forcefoundry.networks.activations import activation_of
 from forcefoundry.networks.base import Network, SpeciesEncoder
 from forcefoundry.networks.environment import Neighbourhood
-
-
-class Sensitivity(torch.nn.Module):
-    """Radial functions s_ν(r) = exp(-σ_ν² (1/r - 1/μ_ν)² / 2) · cos²(π r / 2 R) for r ≤ R, else 0.
-
-    Lubbers et al. 2018, equations 5 to 7. μ (Å) and σ (Å) are trained; at the start 1/μ is evenly spaced between
-    1/soft_max and 1/soft_min and σ = 2 · n · soft_min.
-    """
-
-    def __init__(self, n_sensitivities: int, soft_min: float, soft_max: float):
-        super().__init__()
-        inverse = torch.linspace(1.0 / soft_max, 1.0 / soft_min, n_sensitivities, dtype=torch.float64)
-        self.mu = torch.nn.Parameter((1.0 / inverse).to(torch.get_default_dtype()))
-        self.sigma = torch.nn.Parameter(torch.full((n_sensitivities,), 2.0 * n_sensitivities * soft_min))
-
-    def forward(self, near: Neighbourhood) -> torch.Tensor:
-        """Values (N · width, ν) at the distances of the neighbourhood."""
-        # (N · width, 1) - (ν,) -> (N · width, ν)
-        deviation = self.sigma * (near.inverse - self.mu.reciprocal())
-        return torch.exp(-0.5 * (deviation * deviation)) * near.window
-
-
-class Residual(torch.nn.Module):
-    """out = R · softplus(a) + c + skip(z), the residual form of one layer; the skip is A z where the widths differ."""
-
-    def __init__(self, n_in: int, n_inner: int, n_out: int):
-        super().__init__()
-        self.output = torch.nn.Linear(n_inner, n_out)
-        self.skip = torch.nn.Identity() if n_in == n_out else torch.nn.Linear(n_in, n_out, bias=False)
-
-    def forward(self, activation: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """Combine the pre-activation a (N, n_inner) with the layer's input z (N, n_in) to (N, n_out)."""
-        result: torch.Tensor = self.output(softplus(activation)) + self.skip(z)
-        return result
+from forcefoundry.networks.layers import AtomLayer, Form
+from forcefoundry.networks.sensitivity import Sensitivity
 
 
 class Interaction(torch.nn.Module):
-    """a_i = Σ_ν V^ν Σ_j s_ν(r_ij) z_j + W z_i + b, then the residual form."""
+    """a_i = Σ_ν V^ν Σ_j s_ν(r_ij) z_j + W z_i + b, and what tensor sensitivities add; then f, and the residual form.
 
-    def __init__(self, n_in: int, n_inner: int, n_out: int, sensitivity: Sensitivity):
+    Chigaev et al. 2023: with unit vectors u_ij, the same V makes a vector of Σ_j s_ν(r_ij) u_ij z_j (l_max 1) and a
+    traceless symmetric matrix of Σ_j s_ν(r_ij) (u_ij u_ijᵀ - 1/3) z_j (l_max 2). Their lengths √(|·|² + ε), times t_1
+    and t_2, one number a feature, are added to a_i. ε, the cusp, keeps derivatives finite where a length is 0, as it is
+    for an atom without neighbours.
+    """
+
+    def __init__(
+        self, n_in: int, n_inner: int, n_out: int, sensitivity: Sensitivity, form: Form, l_max: int, cusp: float
+    ):
         super().__init__()
         self.sensitivity = sensitivity
-        n_sensitivities = len(sensitivity.mu)
-        self.V = torch.nn.Parameter(torch.empty(n_sensitivities, n_inner, n_in))
+        self.cusp = cusp
+        self.V = torch.nn.Parameter(torch.empty(len(sensitivity.mu), n_inner, n_in))
         self.self_interaction = torch.nn.Linear(n_in, n_inner)
-        self.residual = Residual(n_in, n_inner, n_out)
+        self.residual = form.closing(n_in, n_inner, n_out)
         torch.nn.init.xavier_normal_(self.V)
         torch.nn.init.xavier_normal_(self.self_interaction.weight)
+        self.scale_names = [f"t{order}" for order in range(1, l_max + 1)]
+        for name in self.scale_names:
+            self.register_parameter(name, torch.nn.Parameter(torch.randn(n_inner)))
 
     def forward(self, z: torch.Tensor, near: Neighbourhood) -> torch.Tensor:
         """Features (N, n_out) from features (N, n_in)."""
-        environment = near.sum(self.sensitivity(near), z)  # (N, ν, n_in)
         mixing = self.V.transpose(1, 2).flatten(0, 1)  # (ν · n_in, n_inner)
-        activation = environment.flatten(1) @ mixing + self.self_interaction(z)
-        result: torch.Tensor = self.residual(activation, z)
-        return result
-
-
-class AtomLayer(torch.nn.Module):
-    """A layer on each atom alone, in the residual form."""
-
-    def __init__(self, n_features: int, n_inner: int):
-        super().__init__()
-        self.linear = torch.nn.Linear(n_features, n_inner)
-        self.residual = Residual(n_features, n_inner, n_features)
-        torch.nn.init.xavier_normal_(self.linear.weight)
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Features (N, n_features) from features (N, n_features)."""
-        result: torch.Tensor = self.residual(self.linear(z), z)
+        mixed = near.sum(self.sensitivity(near), z) @ mixing  # (N, (l_max + 1)², n_inner)
+        a = mixed[:, 0] + self.self_interaction(z)
+        for order, name in enumerate(self.scale_names, start=1):
+            part = mixed[:, order**2 : (order + 1) ** 2]
+            a = a + getattr(self, name) * torch.sqrt((part * part).sum(dim=1) + self.cusp)
+        result: torch.Tensor = self.residual(a, z)
         return result
 
 
 class Block(torch.nn.Module):
     """One interaction layer and the atom layers after it."""
 
-    def __init__(self, interaction: Interaction, n_features: int, n_inner: int, n_atom_layers: int):
+    def __init__(self, interaction: Interaction, n_features: int, n_inner: int, n_atom_layers: int, form: Form):
         super().__init__()
         self.interaction = interaction
-        self.atom_layers = torch.nn.ModuleList(AtomLayer(n_features, n_inner) for _ in range(n_atom_layers))
+        self.atom_layers = torch.nn.ModuleList(AtomLayer(n_features, n_inner, form) for _ in range(n_atom_layers))
 
     def forward(self, z: torch.Tensor, near: Neighbourhood) -> torch.Tensor:
         """The features of the next level, (N, n_features)."""
@@ -99,7 +70,7 @@ class Block(torch.nn.Module):
 
 
 class HIPNN(Network):
-    """HIP-NN with scalar sensitivities, ResNet form.
+    """HIP-NN, and HIP-NN-TS where l_max is above 0.
 
     Args:
         species: atomic numbers, in the order of the one-hot encoding.
@@ -110,6 +81,13 @@ class HIPNN(Network):
         n_interactions: number of blocks; each is one interaction layer and the atom layers after it.
         n_atom_layers: number of layers on the atom in each block; 0 is allowed.
         n_inner: inner width of each block's layers; the block's features where None.
+        l_max: how much atoms see of the directions of their neighbours: 0 nothing, 1 vectors, 2 quadrupoles as well.
+        cusp: ε in the lengths √(|·|² + ε) of vectors and quadrupoles; above 0, and without meaning for l_max 0.
+        resnet: whether layers have the residual form; without it they have no inner width.
+        activation: the name of the layers' function, one of `activations.ACTIVATIONS`.
+
+    Raises:
+        ValueError: for arguments that make no network, each named with what is expected.
     """
 
     def __init__(
@@ -123,6 +101,10 @@ class HIPNN(Network):
         n_interactions: int = 2,
         n_atom_layers: int = 3,
         n_inner: int | Sequence[int] | None = None,
+        l_max: int = 0,
+        cusp: float = 1e-6,
+        resnet: bool = True,
+        activation: str = "softplus",
     ):
         super().__init__()
         if not 0 < soft_min < soft_max <= cutoff:
@@ -136,16 +118,28 @@ class HIPNN(Network):
         ):
             if number < least:
                 raise ValueError(f"{name} is {number}, expected at least {least}.")
+        if l_max not in (0, 1, 2):
+            raise ValueError(f"l_max is {l_max}, expected 0 (distances), 1 (and vectors) or 2 (and quadrupoles).")
+        if not 0 < cusp < math.inf:
+            raise ValueError(f"cusp is {cusp}, expected a small number above 0, for instance 1e-6.")
+        if n_inner is not None and not resnet:
+            raise ValueError(
+                f"n_inner is {n_inner}, but without the residual form layers have no inner width. Leave n_inner out, "
+                "or set resnet to True."
+            )
+        form = Form(activation_of(activation), resnet)
         self.encoder = SpeciesEncoder(species)
         self.species = self.encoder.numbers
         self.cutoff = float(cutoff)
+        self.l_max = int(l_max)
         widths = _one_a_block("n_features", n_features, n_interactions)
         inner = widths if n_inner is None else _one_a_block("n_inner", n_inner, n_interactions)
         self.feature_sizes = (len(self.species), *widths)
         self.blocks = torch.nn.ModuleList()
         for n_in, n_out, n_mid in zip(self.feature_sizes, widths, inner, strict=False):
             sensitivity = Sensitivity(n_sensitivities, soft_min, soft_max)
-            self.blocks.append(Block(Interaction(n_in, n_mid, n_out, sensitivity), n_out, n_mid, n_atom_layers))
+            interaction = Interaction(n_in, n_mid, n_out, sensitivity, form, l_max, cusp)
+            self.blocks.append(Block(interaction, n_out, n_mid, n_atom_layers, form))
 
     def forward(
         self, species: torch.Tensor, i: torch.Tensor, j: torch.Tensor, vector: torch.Tensor, distance: torch.Tensor
@@ -153,7 +147,7 @@ class HIPNN(Network):
         """Features (N, width) of each level; see `Network.forward`."""
         dtype = next(self.blocks.parameters()).dtype
         z = self.encoder(species, dtype)
-        near = Neighbourhood(i, j, distance.to(dtype), len(species), self.cutoff)
+        near = Neighbourhood(i, j, vector, distance, len(species), self.cutoff, self.l_max, dtype)
         levels = [z]
         for block in self.blocks:
             z = block(z, near)
@@ -161,7 +155,7 @@ class HIPNN(Network):
         return tuple(levels)
 
     def penalised(self) -> list[torch.Tensor]:
-        """V, W, R and A of all layers; no bias, no sensitivity parameter, no readout."""
+        """V, W, R and A of all layers; no bias, no sensitivity parameter, no scale of a tensor, no readout."""
         return [weight for name, weight in self.named_parameters() if name.endswith((".V", ".weight"))]
 
 

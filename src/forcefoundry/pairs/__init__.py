@@ -3,7 +3,7 @@
 from forcefoundry.databases.keys import structure_key
 from forcefoundry.pairs.brute import BruteFinder
 from forcefoundry.pairs.contract import CONTRACT_VERSION, Finder, Pairs
-from forcefoundry.pairs.nodes import PairFinderNode, PairVectorsNode
+from forcefoundry.pairs.nodes import PairFinderNode, PairVectorsNode, pair_vectors
 from forcefoundry.pairs.store import PairStore, store_folder
 from forcefoundry.pairs.table import PairTable
 
@@ -16,6 +16,7 @@ __all__ = [
     "PairTable",
     "PairVectorsNode",
     "Pairs",
+    "pair_vectors",
     "store_folder",
     "structure_key",
 ]

@@ -72,7 +72,7 @@ class BruteFinder:
             -1, 3
         )  # (M, 3)
 
-        at = torch.from_numpy(np.ascontiguousarray(positions)).to(self.device)
+        at = torch.from_numpy(np.array(positions)).to(self.device)
         vectors = torch.from_numpy(np.where(pbc[:, None], cell, 0.0)).to(self.device)
         wrap = torch.from_numpy(wraps).to(self.device)
         wrapped = at - _combine(wrap, vectors)

@@ -94,10 +94,21 @@ def use_cache(nodes: Iterable[Node], database: Database, tables: dict[float, Any
     for node in finders:
         if node.cutoff not in tables:
             raise ValueError(f"Node {node.name!r} needs pairs within {node.cutoff} Å; cached are {sorted(tables)} Å.")
-    database.pairs.update(tables)
     inputs = {(node.cutoff, node.key): node for node in cached_nodes(nodes)}
-    for node in finders:
-        for key, output in node.living_outputs().items():
-            new = inputs.setdefault((node.cutoff, key), CachedPairsNode(node.cutoff, key))
-            replace_node(output, new)
+    held = dict(database.pairs)
+    moved: list[tuple[Node, tuple[Node, ...]]] = []
+    try:
+        database.pairs.update(tables)
+        for node in finders:
+            for key, output in node.living_outputs().items():
+                new = inputs.setdefault((node.cutoff, key), CachedPairsNode(node.cutoff, key))
+                moved.extend((child, child.parents) for child in output.children)
+                replace_node(output, new)
+    except BaseException:
+        # Ctrl-C between two replacements would leave half a graph on each source: all or nothing.
+        for child, parents in reversed(moved):
+            child.parents = parents
+        database.pairs.clear()
+        database.pairs.update(held)
+        raise
     return len(finders)

@@ -6,12 +6,16 @@ import numpy as np
 import torch
 
 from forcefoundry.columns import Axis
-from forcefoundry.graph import InputNode, MultiNode, Node, Output
+from forcefoundry.graph import InputNode, MultiNode, Node, Output, OutputNode, find_relatives
 from forcefoundry.inputs import Inputs
 from forcefoundry.pairs.brute import BruteFinder
-from forcefoundry.pairs.contract import Finder, check_cutoff
+from forcefoundry.pairs.contract import COINCIDENT, Finder, check_cutoff, coincident
 
-PAIR_OUTPUTS = {"i": Output(Axis.PAIR, "1"), "j": Output(Axis.PAIR, "1"), "S": Output(Axis.PAIR, "1")}
+PAIR_OUTPUTS = {
+    "i": Output(Axis.PAIR, "1", shape=()),
+    "j": Output(Axis.PAIR, "1", shape=()),
+    "S": Output(Axis.PAIR, "1", shape=(3,)),
+}
 
 
 class FindPairs(torch.nn.Module):
@@ -43,10 +47,10 @@ class FindPairs(torch.nn.Module):
 class PairFinderNode(MultiNode):
     """The pairs within a cutoff, found while the model runs; outputs i, j and S."""
 
-    def __init__(self, inputs: Inputs, cutoff: float, finder: Finder | None = None, name: str = "pairs"):
+    def __init__(self, inputs: Inputs, cutoff: float, finder: Finder | None = None, name: str | None = None):
         parents = (inputs.positions, inputs.cell, inputs.pbc, inputs.n_atoms)
-        super().__init__(name, parents, FindPairs(cutoff, finder), PAIR_OUTPUTS)
-        self.cutoff = cutoff
+        super().__init__(name or _within("pairs", cutoff), parents, FindPairs(cutoff, finder), PAIR_OUTPUTS)
+        self.cutoff = float(cutoff)
 
 
 def cached_column(cutoff: float, key: str) -> str:
@@ -59,7 +63,8 @@ class CachedPairsNode(InputNode):
 
     def __init__(self, cutoff: float, key: str):
         column = cached_column(cutoff, key)
-        super().__init__(column.replace(".", "p"), db_name=column, axis=Axis.PAIR, unit="1")
+        name = f"{_within('cached_pairs', cutoff)}_{key}"
+        super().__init__(name, db_name=column, axis=Axis.PAIR, unit="1", shape=PAIR_OUTPUTS[key].shape)
         self.cutoff, self.key = cutoff, key
 
 
@@ -82,7 +87,27 @@ class PairVectors(torch.nn.Module):
             # Most pairs stay in their cell (all of them in molecules): only the others need a lattice vector.
             cells = cell[system_of_atom[i[crossing]]]
             D = D.index_add(0, crossing, torch.einsum("pa,pab->pb", S[crossing].to(cell.dtype), cells))
-        return D, torch.linalg.vector_norm(D, dim=1)
+        distance = torch.linalg.vector_norm(D, dim=1)
+        if len(distance):
+            nearest, total = torch.stack([distance.detach().min(), distance.detach().sum()]).tolist()
+            if not (nearest >= COINCIDENT and total < float("inf")):
+                raise _undefined(D.detach(), distance.detach(), system_of_atom, i, j)
+        return D, distance
+
+
+def _undefined(
+    D: torch.Tensor, distance: torch.Tensor, system_of_atom: torch.Tensor, i: torch.Tensor, j: torch.Tensor
+) -> ValueError:
+    """The error for the first pair whose distance is zero or not finite; cached pairs of other positions may be so."""
+    pair = int(torch.nonzero(~((distance >= COINCIDENT) & torch.isfinite(distance)))[0, 0])
+    system, first, second = int(system_of_atom[i[pair]]), int(i[pair]), int(j[pair])
+    start = int(torch.searchsorted(system_of_atom, system_of_atom[i[pair]]))
+    if bool(torch.isfinite(distance[pair])):
+        return coincident(system, first - start, second - start)
+    return ValueError(
+        f"System {system}: between atoms {first - start} and {second - start} lies {D[pair].tolist()} Å, expected "
+        "finite numbers. Its positions or its cell are not finite; repair or remove the structure."
+    )
 
 
 class PairVectorsNode(MultiNode):
@@ -90,5 +115,40 @@ class PairVectorsNode(MultiNode):
 
     def __init__(self, inputs: Inputs, i: Node, j: Node, S: Node, name: str = "pair_vectors"):
         parents = (inputs.positions, inputs.cell, inputs.system_of_atom, i, j, S)
-        outputs = {"vector": Output(Axis.PAIR, "Å"), "distance": Output(Axis.PAIR, "Å")}
+        outputs = {"vector": Output(Axis.PAIR, "Å", shape=(3,)), "distance": Output(Axis.PAIR, "Å", shape=())}
         super().__init__(name, parents, PairVectors(), outputs)
+
+    @property
+    def i(self) -> Node:
+        """The receiving atom of each pair."""
+        return self.parents[3]
+
+    @property
+    def j(self) -> Node:
+        """The neighbour of each pair."""
+        return self.parents[4]
+
+    @property
+    def cutoff(self) -> float | None:
+        """Å, within which the pairs were found; None where they come from elsewhere."""
+        source = self.i.parents[0] if isinstance(self.i, OutputNode) else self.i
+        return source.cutoff if isinstance(source, (PairFinderNode, CachedPairsNode)) else None
+
+
+def pair_vectors(inputs: Inputs, cutoff: float, finder: Finder | None = None) -> PairVectorsNode:
+    """The vectors of all pairs within a cutoff (Å): those that the graph has already, or new ones with a finder.
+
+    Two parts of a graph that ask for one cutoff share one finder.
+    """
+    cutoff = check_cutoff(cutoff)
+    positions, cell = inputs.positions, inputs.cell
+    for node in find_relatives([positions, cell], PairVectorsNode):
+        if node.cutoff == cutoff and node.parents[:2] == (positions, cell):
+            return node
+    pairs = PairFinderNode(inputs, cutoff, finder)
+    i, j, S = (pairs.output(key) for key in PAIR_OUTPUTS)
+    return PairVectorsNode(inputs, i, j, S, name=_within("pair_vectors", cutoff))
+
+
+def _within(name: str, cutoff: float) -> str:
+    return f"{name}_{float(cutoff)!r}".replace(".", "p")

@@ -53,10 +53,11 @@ class Plot(ABC):
         return self.quantity.pred, self.quantity.true
 
     def gather(self, split: str, pred: torch.Tensor, true: torch.Tensor) -> None:
-        """Take one batch of a split; component by component."""
+        """Take one batch of a split; component by component, without those that have no label."""
         sample = self._samples.setdefault(split, EvenSample(2))
         columns = [values.detach().double().cpu().numpy().ravel() for values in (true, pred)]
-        sample.add(np.stack(columns, axis=1))
+        rows = np.stack(columns, axis=1)
+        sample.add(rows[~np.isnan(rows[:, 0])])
 
     def draw(self) -> Figure:
         """The picture of everything gathered; needs no display."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from forcefoundry.columns import Axis
-from forcefoundry.graph import Node
-from forcefoundry.inputs import Inputs
+from forcefoundry.graph import Node, input_named
+from forcefoundry.targets.checks import one_number
 
 
 class NegativeGradient(torch.nn.Module):
@@ -16,15 +16,23 @@ class NegativeGradient(torch.nn.Module):
 
     def forward(self, energy: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Forces (N, 3), eV/Å, from energies (S,), eV, and positions (N, 3), Å."""
-        # The systems of a batch do not interact, so the derivative of their sum is that of each.
+        # The systems of a batch do not interact, so the derivative of their sum is that of each. The graph is kept:
+        # other derivatives, of this energy or of one that shares its pairs, may be taken after this one.
         (gradient,) = torch.autograd.grad(
-            energy.sum(), positions, create_graph=self.training, allow_unused=True, materialize_grads=True
+            energy.sum(),
+            positions,
+            create_graph=self.training,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
         return -gradient
 
 
 class ForcesNode(Node):
-    """The force on each atom (N, 3), eV/Å."""
+    """The force on each atom (N, 3), eV/Å, of an energy."""
 
-    def __init__(self, inputs: Inputs, energy: Node, name: str = "forces"):
-        super().__init__(name, (energy, inputs.positions), NegativeGradient(), "forces", Axis.ATOM, "eV/Å")
+    def __init__(self, energy: Node, name: str = "forces"):
+        energy = one_number(energy, Axis.SYSTEM, "What forces are computed from", "Give the energy of each system.")
+        positions = input_named([energy], "positions")
+        super().__init__(name, (energy, positions), NegativeGradient(), "forces", Axis.ATOM, "eV/Å", (3,))
