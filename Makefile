@@ -4,12 +4,16 @@ PYTHON ?= python3.11
 # The small CPU build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
+# The environment of the packages that `make peers` compares with.
+FORCEFOUNDRY_PEERS ?= .peers
+
 BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PEERS_PIP := $(FORCEFOUNDRY_PEERS)/bin/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test check ui serve stop bench clean again
+.PHONY: help setup demo test peers check ui serve stop bench clean again
 .DEFAULT_GOAL := help
 
 help:  ## list these verbs
@@ -22,6 +26,14 @@ demo: $(READY)  ## the main job: labelled structures -> trained and reviewed pot
 
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+peers: $(READY)  ## compare with hippynn, installed for this in .peers (FORCEFOUNDRY_PEERS names another environment)
+ifeq ($(wildcard $(FORCEFOUNDRY_PEERS)/lib/python*/site-packages/hippynn/__init__.py),)
+	@$(PYTHON) -m venv $(FORCEFOUNDRY_PEERS)
+	@$(PEERS_PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") torch==2.13.0
+	@$(PEERS_PIP) hippynn==0.1.3
+endif
+	@FORCEFOUNDRY_PEERS=$(abspath $(FORCEFOUNDRY_PEERS)) $(BIN)/python -m pytest -m peers tests/peers
 
 check: $(READY)  ## lint, format, who may import whom, types
 	@$(BIN)/ruff check .
