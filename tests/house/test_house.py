@@ -82,7 +82,7 @@ def test_the_readmes_files_exist() -> None:
     mapped = re.search(r"^## File map\n+```\n(.*?)```", README, re.MULTILINE | re.DOTALL)
     assert mapped is not None
     for line in mapped.group(1).splitlines():
-        for name in re.findall(r"^([\w./]+)", line):
+        for name in re.findall(r"^([\w./-]+)", line):
             assert (ROOT / name).exists(), name
 
 
