@@ -221,8 +221,8 @@ def test_a_graph_that_changed_is_refused() -> None:
 
 def test_moving_the_model_and_the_loss_does_not_reach_the_evaluator() -> None:
     what = objective()
-    energy = what.outputs["energy"]
-    weighted = MSE(energy.pred * np.ones(1), energy.true) + what.train_loss
+    forces = what.outputs["forces"]
+    weighted = MSE(forces.pred * np.ones(3), forces.true) + what.train_loss
     (model, loss, evaluator), _ = assemble_for_training(weighted, {"weighted": weighted})
     model.to("meta")
     loss.to("meta")
@@ -279,3 +279,25 @@ def test_losses_over_another_graph_than_the_outputs_are_told() -> None:
         build_loss_modules(foreign, [], [energy], [energy])
     with pytest.raises(ValueError, match=r"Two nodes are called '\w+'.*They belong to two graphs"):
         assemble_for_training(MSE.of_node(energy), {"foreign": foreign})
+
+
+@pytest.mark.parametrize("validation", [None, "mae", 3])
+def test_validation_losses_of_another_kind_are_told(validation: Any) -> None:
+    with pytest.raises(ValueError, match="a dict of name to loss, or a list of losses"):
+        assemble_for_training(objective().train_loss, validation)
+
+
+def test_what_is_no_loss_is_told_when_assembling() -> None:
+    what, other = objective(), objective()
+    energy = what.outputs["energy"]
+    for wrong, told in (
+        (0.5, r"The training loss is 0\.5, expected a node"),
+        ((energy.pred - energy.true) ** 2.0, "one value for each system, expected one number"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            assemble_for_training(wrong, [])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"A validation loss is 0\.5, expected a node"):
+        assemble_for_training(what.train_loss, {"a": 0.5})  # type: ignore[dict-item]
+    (features,) = (n for n in ordered_ancestors([other.outputs["energy"]]) if isinstance(n, NetworkNode))
+    with pytest.raises(ValueError, match="on a network that is no part of the model"):
+        assemble_for_training(MSE.of_node(energy) + 1e-2 * L2(features), [])

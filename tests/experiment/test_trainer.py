@@ -19,6 +19,7 @@ from forcefoundry.experiment.checkpoint import load_checkpoint, save_checkpoint
 from forcefoundry.experiment.flat import FlatWeights
 from forcefoundry.experiment.settings import Schedule, TrainingSettings
 from forcefoundry.experiment.trainer import Row, Trainer, TrainingResult
+from forcefoundry.interfaces.model_folder import load_weights, save_weights
 from tests.builders import assembled, batch, database, loss_of, objective
 
 STEADY: dict[str, Any] = {
@@ -352,7 +353,9 @@ def test_flat_weights_share_their_memory() -> None:
     layer(torch.ones(1, 3).double()).sum().backward()
     (vector,) = flat.vectors
     assert vector.grad is not None
-    assert vector.grad.tolist() == [1.0] * 8
+    assert vector.grad.sum() == 8.0
+    assert [weight.grad.unique().tolist() for weight in layer.parameters() if weight.grad is not None] == [[1.0]] * 2
+    assert all(weight.data_ptr() % 64 == 0 for weight in layer.parameters())
     with torch.no_grad():
         vector.fill_(2.0)
     assert layer.weight.tolist() == [[2.0] * 3] * 2
@@ -442,3 +445,32 @@ def test_seconds_add_up_over_sittings(tmp_path: Path) -> None:
     assert state is not None
     result: TrainingResult = trainer(settings, checkpoint=tmp_path / "c.pt").run()
     assert result.seconds > state["seconds"] > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_trained_model_and_the_same_one_loaded_agree_to_the_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+    base = database(10)
+    trained, fresh = (trainer(TrainingSettings(max_epochs=2, batch_size=4), base, dtype) for _ in range(2))
+    fresh_model = fresh.modules.model
+    for weight in fresh_model.parameters():
+        weight.data = weight.data.clone()  # storage of its own, as a new process would have it
+    trained.run()
+    save_weights(tmp_path / "w.safetensors", trained.modules.model)
+    load_weights(tmp_path / "w.safetensors", fresh_model)
+    found = []
+    for model in (trained.modules.model, fresh_model):
+        names = [str(node.db_name) for node in model.inputs]
+        found.append(model.eval()(*batch(base, names=names).values()))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_an_input_that_is_absent_somewhere_is_told() -> None:
+    base = database(10)
+    charge = np.zeros(10)
+    charge[4] = np.nan
+    with_charge = Database({**base.columns, "charge": charge}, base.splits, partial=("charge",))
+    what = objective()
+    modules = assembled(what, with_charge)
+    with_charge.inputs = [*with_charge.inputs, "charge"]
+    with pytest.raises(ValueError, match="reads the column 'charge', which is absent in row 4"):
+        Trainer(modules, with_charge, TrainingSettings())

@@ -124,3 +124,30 @@ def test_what_is_neither_node_nor_number_is_refused(other: object) -> None:
 
 def test_the_axis_is_inherited() -> None:
     assert (1.0 / given_node("x")).axis is Axis.SYSTEM
+
+
+def test_rows_stay_together_whatever_their_number() -> None:
+    one, three = InputNode("energy"), InputNode("dipole")
+    for n in (1, 2, 3):
+        single, vector = torch.arange(1.0, n + 1), torch.arange(3.0 * n).reshape(n, 3)
+        module = GraphModule([one, three], [three / one, one * three])
+        quotient, product = module(single, vector)
+        assert torch.equal(quotient, vector / single[:, None])
+        assert torch.equal(product, vector * single[:, None])
+    assert (three / one).shape == (one * three).shape == (3,)
+
+
+def test_shapes_that_do_not_fit_are_told() -> None:
+    energy, dipole, cell = InputNode("energy"), InputNode("dipole"), InputNode("cell")
+    assert (dipole * np.ones(3)).shape == (3,)
+    assert (cell * dipole).shape == (3, 3)
+    with pytest.raises(ValueError, match=r"'energy' has rows of shape \(\), the array has shape \(3,\)"):
+        energy * np.ones(3)
+    with pytest.raises(ValueError, match=r"the array has shape \(2,\). An array must fit one row"):
+        dipole * np.ones(2)
+
+
+def test_a_column_beside_numbers_is_no_table() -> None:
+    x, y = given_node("x"), given_node("y")
+    found = GraphModule([x, y], [x - y])(X[:, None], Y)[0]
+    assert torch.equal(found, (X - Y)[:, None])

@@ -22,7 +22,7 @@ from forcefoundry.graph import (
 )
 from forcefoundry.graph import search as search_module
 from forcefoundry.losses import MSE
-from tests.builders import objective
+from tests.builders import batch, database, objective
 
 
 class Double(torch.nn.Module):
@@ -122,20 +122,45 @@ def test_a_cycle_made_by_surgery_is_told() -> None:
     x = given_node()
     y = Node("y", (x,), Double())
     z = Node("z", (y,), Double())
-    replace_node(x, z)
+    y.parents = (z,)
     with pytest.raises(ValueError, match=r"cycle through node '[yz]'"):
         ordered_ancestors([z])
     with pytest.raises(ValueError, match="cycle"):
         GraphModule([x], [z])
 
 
-def test_replacing_a_node_by_one_that_needs_it_is_told() -> None:
+def test_replacements_that_cannot_be_are_told_and_change_nothing() -> None:
     x = given_node()
-    y = Node("y", (x,), Double())
+    y = Node("y", (x,), Double(), shape=())
     z = Node("z", (y,), Double())
-    replace_node(y, Node("w", (y,), Double()))
-    with pytest.raises(ValueError, match="cycle through node 'w'"):
-        GraphModule([x], [z])
+    for new, told in (
+        (Node("w", (y,), Double()), "'y' by 'w', which is computed from it, would make a cycle"),
+        (Node("a", (), axis=Axis.ATOM), "one for each atom"),
+        (Node("v", (x,), Double(), shape=(3,)), r"shape \(\) and cannot be replaced by 'v' of shape \(3,\)"),
+    ):
+        y.axis = Axis.SYSTEM
+        with pytest.raises(ValueError, match=told):
+            replace_node(y, new)
+    assert z.parents == (y,)
+
+
+def test_the_graph_that_runs_says_whether_derivatives_are_differentiable() -> None:
+    what = objective()
+    (model, _, _), info = assemble_for_training(what.train_loss, what.validation_losses)
+    columns = batch(database(3), names=info["inputs"])
+    GraphModule(model.inputs, [what.outputs["forces"]]).eval()
+    assert all(value.requires_grad for value in model.train()(*columns.values()))
+    assert not any(value.requires_grad for value in model.eval()(*columns.values()))
+    expected = model(*columns.values())
+    with torch.inference_mode():
+        found = model(*columns.values())
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", ["type", "values", "forward"])
+def test_names_that_torch_has_taken_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="no name of torch's own"):
+        Node(name)
 
 
 def test_replace_node_reaches_every_child_and_every_place() -> None:
@@ -181,7 +206,7 @@ def test_a_named_node_that_is_called_like_a_numbered_one_is_told() -> None:
 
 @pytest.mark.parametrize("name", ["", "a.b", "."])
 def test_a_name_that_cannot_name_weights_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="non-empty and hold no dot"):
+    with pytest.raises(ValueError, match="non-empty, hold no dot"):
         Node(name)
 
 

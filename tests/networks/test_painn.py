@@ -56,7 +56,7 @@ def silu(x: Array) -> Array:
 
 
 def by_loops(network: PaiNN, species: Array, positions: Array) -> Array:
-    """Level 1 from the weights alone: equations 7 to 10 and the hidden layer of the readout, atom by atom."""
+    """Level 1 from the weights alone: message and update blocks and the hidden layer of the readout, atom by atom."""
     w = {name: weight.detach().numpy() for name, weight in network.named_parameters()}
     F, n_blocks = network.embedding.weight.shape[0], len(network.messages)
 

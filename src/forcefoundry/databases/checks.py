@@ -51,6 +51,8 @@ def checked_columns(
 
 def _cast(known: Column, values: Array) -> Array:
     cast = np.array(values, dtype=known.dtype)
+    if known.dtype is np.bool_ and values.dtype.kind != "b" and not np.array_equal(cast, values):
+        raise ValueError(f"Column {known.name!r} must hold truth values, got {values[cast != values][0]}.")
     if known.dtype is np.int64 and values.dtype.kind == "f" and not np.array_equal(cast, values):
         raise ValueError(f"Column {known.name!r} must hold whole numbers, got {values[cast != values][0]}.")
     return cast

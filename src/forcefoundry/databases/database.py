@@ -39,6 +39,9 @@ class Database:
     ):
         self.columns, self.offsets = checked_columns(columns, partial)
         self.splits = {name: np.asarray(rows, dtype=np.int64) for name, rows in (splits or {}).items()}
+        for name, rows in (splits or {}).items():
+            if np.asarray(rows).size and np.asarray(rows).dtype.kind not in "iu":
+                raise ValueError(f"The split {name!r} holds {np.asarray(rows).dtype} values, expected indices.")
         every = np.concatenate(list(self.splits.values())) if self.splits else np.zeros(0, dtype=np.int64)
         if len(np.unique(every)) != len(every):
             raise ValueError("A structure stands in the splits twice; each may stand in one, once.")

@@ -19,6 +19,7 @@ from forcefoundry.graph import (
     input_nodes,
     ordered_ancestors,
 )
+from forcefoundry.losses.penalty import Penalty
 from forcefoundry.pairs.brute import BruteFinder
 from forcefoundry.pairs.cache import cached_nodes, compute_table, finder_nodes, use_cache
 from forcefoundry.pairs.contract import Finder
@@ -55,10 +56,12 @@ def assemble_for_training(
         the loss read, in an order that is the same in every process. Model and loss share their modules with the
         nodes, so assembling the same nodes again shares the weights; the validation losses are copies on the CPU.
     """
+    _check_training_loss(train_loss)
     names, losses = _named(validation_losses, validation_names)
     plotted = list(plot_maker.required_nodes) if plot_maker is not None else []
     inputs, outputs, targets = determine_out_in_targ(train_loss, *losses, *plotted)
     model = GraphModule(inputs, outputs)
+    _check_penalties([train_loss, *losses], model)
     loss, validation = build_loss_modules(train_loss, losses, outputs, targets)
     evaluator = Evaluator(model, validation, names, outputs, targets, plot_maker)
     return TrainingModules(model, loss, evaluator), generate_database_info(inputs, targets)
@@ -162,9 +165,32 @@ def precompute_pairs(
     use_cache(model.outputs, database, tables)
 
 
+def _check_training_loss(loss: Node) -> None:
+    if not isinstance(loss, Node):
+        raise ValueError(f"The training loss is {loss!r}, expected a node. Join several by +.")
+    if loss.axis is not None:
+        raise ValueError(
+            f"The training loss {loss.name!r} has one value for each {loss.axis.value}, expected one number. Put a "
+            "reduction such as MSE or Mean around it."
+        )
+
+
+def _check_penalties(losses: Sequence[Node], model: GraphModule) -> None:
+    """Refuse a penalty on a network that the model has not: it would add a constant and pull at nothing."""
+    modules = set(model.modules())
+    for node in ordered_ancestors(losses):
+        if isinstance(node.module, Penalty) and node.module.network not in modules:
+            raise ValueError(
+                f"The penalty {node.name!r} is on a network that is no part of the model but of another graph. "
+                "Give the node of the network that is trained."
+            )
+
+
 def _named(
     losses: Mapping[str, Node] | Sequence[Node], names: Sequence[str] | None
 ) -> tuple[tuple[str, ...], tuple[Node, ...]]:
+    if not isinstance(losses, (Mapping, list, tuple)) or isinstance(names, str):
+        raise ValueError("Validation losses must be a dict of name to loss, or a list of losses; names, a list.")
     if isinstance(losses, Mapping):
         if names is not None:
             raise ValueError("validation_names are for a list of losses; a dict names its losses itself.")
@@ -174,6 +200,9 @@ def _named(
         found = tuple(node.name for node in nodes) if names is None else tuple(names)
         if len(found) != len(nodes):
             raise ValueError(f"There are {len(nodes)} validation losses but {len(found)} names.")
+    for node in nodes:
+        if not isinstance(node, Node):
+            raise ValueError(f"A validation loss is {node!r}, expected a node.")
     wrong = [name for name in found if not isinstance(name, str)]
     if wrong:
         raise ValueError(f"Names of validation losses must be strings, got {wrong[0]!r}.")

@@ -169,6 +169,8 @@ class Evaluator:
         was_training = self.model.training
         self.model.eval()
         states = self.losses.start()
+        if plot_as is not None and self.plot_maker is not None:
+            self.plot_maker.forget(plot_as)  # pictures show the model as it is now
         try:
             for batch in batches:
                 values = [*self.model(*(batch[name] for name in inputs)), *(batch[name] for name in targets)]

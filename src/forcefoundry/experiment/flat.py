@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+_ALIGNMENT = 64  # bytes, as torch aligns what it allocates
+
 
 class FlatWeights:
     """Lays weights and their gradients out as views of one vector a dtype.
@@ -22,14 +24,18 @@ class FlatWeights:
         self._views: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
         for dtype in dict.fromkeys(weight.dtype for weight in weights):
             same = [weight for weight in weights if weight.dtype == dtype]
-            vector = torch.nn.Parameter(torch.cat([weight.detach().reshape(-1) for weight in same]))
-            vector.grad = torch.zeros_like(vector)
-            start = 0
+            # Each weight begins where a fresh tensor would: matrix products of others round differently, and a model
+            # that was trained would not agree to the bit with the same one loaded.
+            step = _ALIGNMENT // same[0].element_size()
+            places = [0]
             for weight in same:
-                stop = start + weight.numel()
-                weight.data = vector.data[start:stop].view_as(weight)
-                self._views.append((weight, vector.grad[start:stop].view_as(weight)))
-                start = stop
+                places.append(places[-1] + -(-weight.numel() // step) * step)
+            vector = torch.nn.Parameter(same[0].new_zeros(places[-1]))
+            vector.grad = torch.zeros_like(vector)
+            for weight, start in zip(same, places, strict=False):
+                part = vector.data[start : start + weight.numel()].view_as(weight)
+                weight.data = part.copy_(weight.detach())
+                self._views.append((weight, vector.grad[start : start + weight.numel()].view_as(weight)))
             self.vectors.append(vector)
 
     def zero_grad(self) -> None:

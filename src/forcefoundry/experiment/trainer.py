@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from forcefoundry.batches import Batch, Packer, in_order, shuffled
@@ -75,6 +76,7 @@ class Trainer:
                 f"training.best_by is {settings.best_by!r}, which is better the higher it is; the best weights are "
                 "those of the lowest value. Name an error such as a MAE or an RMSE."
             )
+        _check_inputs(database)
         self._packer = Packer(database, [*database.inputs, *database.targets], device)
         self._inputs, self._targets = list(database.inputs), list(database.targets)
         model = modules.model.to(device)
@@ -219,3 +221,14 @@ class Trainer:
         self._history, self._seconds = state["history"], state["seconds"]
         for row in self._history:
             self._on_epoch(row)
+
+
+def _check_inputs(database: Database) -> None:
+    """Refuse a column that the model reads and that not every structure has: a label may be absent, an input not."""
+    for name in database.inputs:
+        values = database.columns.get(name)
+        if values is not None and values.dtype.kind == "f" and np.isnan(values).any():
+            row = int(np.argmax(np.isnan(values.reshape(len(values), -1)).any(axis=1)))
+            raise ValueError(
+                f"The model reads the column {name!r}, which is absent in row {row}. Leave such structures out."
+            )

@@ -42,7 +42,7 @@ class Arithmetic(torch.nn.Module):
         constant = self.constant
         if isinstance(constant, torch.Tensor):
             constant = constant.to(values[0].dtype)
-        left, right = values if constant is None else (values[0], constant)
+        left, right = _rows_together(*values) if constant is None else (values[0], constant)
         # `operator` does the right thing for a number on the left: 2.0 ** x is a power, 2.0 / x a quotient.
         if self.constant_left:
             left, right = right, left
@@ -106,6 +106,18 @@ class Operators(ABC, Generic[N]):
 
     def __neg__(self) -> N:
         return self._with("mul", -1.0)
+
+
+def _rows_together(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two values whose rows belong together, one number a row beside several: the shorter shape gets trailing ones.
+
+    Broadcasting alone would align the last axes, and take three systems for three components.
+    """
+    if left.ndim == right.ndim or not left.ndim or not right.ndim:
+        return left, right
+    if left.ndim < right.ndim:
+        return left.reshape(*left.shape, *[1] * (right.ndim - left.ndim)), right
+    return left, right.reshape(*right.shape, *[1] * (left.ndim - right.ndim))
 
 
 def _constant(node: Any, other: Any) -> Constant:

@@ -42,6 +42,7 @@ class GraphModule(torch.nn.Module):
         self.output_slots = [slots[node] for node in self.outputs]
         # Differentiating modules name the parents that they differentiate by; these carry gradients from the start.
         marked = {node.parents[index] for node in order for index in getattr(node.module, "differentiates_by", ())}
+        self._derivatives = [node.module for node in order if getattr(node.module, "differentiates_by", ())]
         self._leaf_slots = [slots[node] for node in self.inputs if node in marked]
         if len(self._leaf_slots) != len(marked):
             wrong = ", ".join(node.name for node in marked if node not in self.inputs)
@@ -63,7 +64,11 @@ class GraphModule(torch.nn.Module):
         if not self._leaf_slots:
             with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
                 return self._run(slots)
-        with torch.enable_grad():
+        for module in self._derivatives:
+            # Graphs over the same nodes share modules: the one that runs says whether it trains.
+            module.training = self.training  # type: ignore[union-attr]
+        with torch.inference_mode(False), torch.enable_grad():
+            slots = [value.clone() if value.is_inference() else value for value in slots]
             for slot in self._leaf_slots:
                 if not slots[slot].requires_grad:
                     slots[slot] = slots[slot].detach().requires_grad_(True)

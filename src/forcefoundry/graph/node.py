@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from forcefoundry.columns import COLUMNS, Axis, column
 from forcefoundry.graph.algebra import Arithmetic, Operators
+
+_RESERVED = torch.nn.ModuleDict()
+"""What it has already, such as `type` or `values`, cannot name a module in it."""
 
 
 class Node(Operators["AlgebraNode"]):
@@ -39,8 +43,10 @@ class Node(Operators["AlgebraNode"]):
         unit: str = "",
         shape: tuple[int, ...] | None = None,
     ):
-        if not name or "." in name:
-            raise ValueError(f"A node's name must be non-empty and hold no dot, got {name!r}.")
+        if not name or "." in name or hasattr(_RESERVED, name):
+            raise ValueError(
+                f"A node's name must be non-empty, hold no dot and be no name of torch's own, got {name!r}."
+            )
         self.name = name
         self.module = module
         self.db_name = db_name
@@ -211,8 +217,26 @@ class AlgebraNode(Node):
         axes = [parent.axis for parent in parents if parent.axis is not None]
         shapes = [parent.shape for parent in parents if parent.axis is not None]
         super().__init__(module.symbol, parents, module, axis=axes[0] if axes else None)
-        if shapes and None not in shapes and module.constant_shape == ():
-            self.shape = max((shape for shape in shapes if shape is not None), key=len)
+        if shapes and None not in shapes:
+            self.shape = _row_shape(module, parents, [shape for shape in shapes if shape is not None])
+
+
+def _row_shape(module: Arithmetic, parents: tuple[Node, ...], shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of one row of the result; rows that do not fit together are a ValueError."""
+    longest = max(shapes, key=len)
+    try:
+        padded = [(*shape, *[1] * (len(longest) - len(shape))) for shape in shapes]
+        together = tuple(np.broadcast_shapes(*padded))
+        if module.constant_shape and np.broadcast_shapes(module.constant_shape, together) != together:
+            raise ValueError
+    except ValueError:
+        told = " and ".join(f"{node.name!r} has rows of shape {node.shape}" for node in parents if node.axis)
+        array = f", the array has shape {module.constant_shape}" if module.constant_shape else ""
+        raise ValueError(
+            f"The operation {module.symbol!r} cannot combine what differs in shape: {told}{array}. An array must fit "
+            "one row."
+        ) from None
+    return together
 
 
 def check_axes(what: str, nodes: Sequence[Node]) -> None:

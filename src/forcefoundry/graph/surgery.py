@@ -6,14 +6,29 @@ import copy
 from collections.abc import Container, Iterable
 from dataclasses import replace
 
-from forcefoundry.graph.node import LossInput, MultiNode, Node, OutputNode
+from forcefoundry.graph.node import LossInput, MultiNode, Node, OutputNode, check_axes, value_node
 from forcefoundry.graph.search import ordered_ancestors
 
 
 def replace_node(old: Node, new: Node) -> None:
-    """Let every node that is computed from `old` be computed from `new` instead."""
+    """Let every node that is computed from `old` be computed from `new` instead.
+
+    Raises:
+        ValueError: when rows would stand for something else, or `new` is computed from `old`, which would be a cycle.
+    """
+    old, new = value_node(old), value_node(new)
     if old is new:
         return
+    check_axes(f"Replacing {old.name!r}", (old, new))
+    if old.shape is not None and new.shape is not None and old.shape != new.shape:
+        raise ValueError(
+            f"{old.name!r} has rows of shape {old.shape} and cannot be replaced by {new.name!r} of shape {new.shape}."
+        )
+    if old in ordered_ancestors([new]):
+        raise ValueError(
+            f"Replacing {old.name!r} by {new.name!r}, which is computed from it, would make a cycle through node "
+            f"{old.name!r}."
+        )
     for child in list(old.children):
         child.parents = tuple(new if parent is old else parent for parent in child.parents)
 

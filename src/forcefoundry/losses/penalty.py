@@ -23,6 +23,11 @@ class Penalty(torch.nn.Module, ABC):
         self._network = [network]
         self._on_cpu = on_cpu
 
+    @property
+    def network(self) -> Network:
+        """Whose weights are meant."""
+        return self._network[0]
+
     @abstractmethod
     def of_weight(self, weight: torch.Tensor) -> torch.Tensor:
         """What each number in a weight adds."""

@@ -63,7 +63,7 @@ class Surroundings:
 
 
 class Message(torch.nn.Module):
-    """What atoms hear from their neighbours, added to what they have (equations 7 and 8).
+    """What atoms hear from their neighbours, added to what they have: the message block of the paper.
 
     Δs_i = Σ_j φ_s(s_j) ∘ W_s(r_ij),
     Δv_i = Σ_j φ_vs(s_j) ∘ W_vs(r_ij) r_ij / |r_ij| + Σ_j v_j ∘ φ_vv(s_j) ∘ W_vv(r_ij).
@@ -97,7 +97,7 @@ class Message(torch.nn.Module):
 
 
 class Update(torch.nn.Module):
-    """What the scalars and vectors of an atom make of each other, added to what it has (equations 9 and 10).
+    """What the scalars and vectors of an atom make of each other, added to what it has: the update block of the paper.
 
     Δs = a_ss + a_sv ∘ ⟨U v, V v⟩, Δv = a_vv ∘ U v, with all a from s and ‖V v‖.
 

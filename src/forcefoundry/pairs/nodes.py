@@ -92,6 +92,12 @@ class PairVectors(torch.nn.Module):
             nearest, total = torch.stack([distance.detach().min(), distance.detach().sum()]).tolist()
             if not (nearest >= COINCIDENT and total < float("inf")):
                 raise _undefined(D.detach(), distance.detach(), system_of_atom, i, j)
+        if not bool(torch.isfinite(positions.detach().sum())):
+            atom = int(torch.nonzero(~torch.isfinite(positions).all(dim=1))[0, 0])
+            raise ValueError(
+                f"System {int(system_of_atom[atom])}: a position is {positions[atom].tolist()}, expected finite "
+                "numbers in Å. Repair or remove the structure."
+            )
         return D, distance
 
 

@@ -52,6 +52,10 @@ class Plot(ABC):
         """The nodes whose values the plot needs."""
         return self.quantity.pred, self.quantity.true
 
+    def forget(self, split: str) -> None:
+        """Let go of what was gathered of a split."""
+        self._samples.pop(split, None)
+
     def gather(self, split: str, pred: torch.Tensor, true: torch.Tensor) -> None:
         """Take one batch of a split; component by component, without those that have no label."""
         sample = self._samples.setdefault(split, EvenSample(2))

@@ -26,6 +26,11 @@ class PlotMaker:
         """The nodes that the plots need, plot by plot."""
         return [node for plot in self.plots for node in plot.required_nodes]
 
+    def forget(self, split: str) -> None:
+        """Let go of what was gathered of a split."""
+        for plot in self.plots:
+            plot.forget(split)
+
     def gather(self, split: str, values: Sequence[torch.Tensor]) -> None:
         """Take one batch: the values of `required_nodes`, in that order."""
         for number, plot in enumerate(self.plots):

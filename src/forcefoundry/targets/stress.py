@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from forcefoundry.columns import Axis
-from forcefoundry.graph import MultiNode, Node, Output, input_named, input_nodes
-from forcefoundry.inputs import Inputs
+from forcefoundry.graph import InputNode, MultiNode, Node, Output, input_named, input_nodes, ordered_ancestors
+from forcefoundry.inputs import Inputs, StrainedNode
 from forcefoundry.targets.checks import one_number
 
 
@@ -69,6 +69,7 @@ class ForcesAndStressNode(MultiNode):
                 f"{energy.name!r} does not depend on a strain, so it has no stress. Build the network from "
                 "Inputs.new().strained(), or use ForcesNode for forces alone."
             )
+        _check_all_strained(energy)
         positions, strain, cell = (input_named([energy], column) for column in ("positions", "strain", "cell"))
         parents = (energy, positions, strain, cell, Inputs.around(energy).pbc)
         prefix = "" if name == "forces_and_stress" else f"{name}_"
@@ -77,3 +78,16 @@ class ForcesAndStressNode(MultiNode):
             "stress": Output(Axis.SYSTEM, "eV/Å³", "stress", f"{prefix}stress", (3, 3)),
         }
         super().__init__(name, parents, ForcesAndStress(), outputs)
+
+
+def _check_all_strained(energy: Node) -> None:
+    """Refuse an energy of which a part sees positions or cells that the strain does not reach."""
+    for node in ordered_ancestors([energy]):
+        if isinstance(node, StrainedNode):
+            continue
+        raw = [one for one in node.parents if isinstance(one, InputNode) and one.db_name in ("positions", "cell")]
+        if raw:
+            raise ValueError(
+                f"{node.name!r} is computed from {raw[0].name!r} as it is, past the strain, so the stress of "
+                f"{energy.name!r} would lack its part. Build everything from one Inputs.new().strained()."
+            )
