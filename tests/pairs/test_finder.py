@@ -203,6 +203,6 @@ def test_atoms_within_rounding_of_one_place_are_told(apart: float, shift: float)
 
 
 def test_an_unknown_finder_is_told_with_the_nearest() -> None:
-    assert known_finders() == ["brute"]
+    assert known_finders() == ["brute", "cpu"]
     with pytest.raises(ValueError, match=r"pairs.finder is 'brut', which is not known. Did you mean brute\?"):
         make_finder("brut")

@@ -1,0 +1,134 @@
+"""From the canonical half to the full list, sorted by (i, j, S), in one pass: no sorting of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from forcefoundry.pairs.native.compiling import compiled, kept
+from forcefoundry.pairs.native.lanes import get, put, put_shift
+
+MIRROR = (32 << 10) + (32 << 5) + 32
+"""The shift fields of a code and of its mirror image add up to this."""
+
+
+@compiled
+def full_rows(n, base, counts, row0, codes, first, last, wide, w, starts, filled):
+    """Where the rows of the full list start: `starts` (n + 1,), from `base` on; `filled` (n,) the same."""
+    for r in range(n):
+        put(filled, r, 0)
+    for p in range(first, last):
+        code = get(codes, p)
+        j = np.int64(code >> np.uint32(15))
+        if code == 0:
+            j = np.int64(wide[w, 0])
+            w += 1
+        put(filled, j, get(filled, j) + 1)
+    at = base
+    for r in range(n):
+        put(starts, r, at)
+        at += get(filled, r) + np.int64(get(counts, row0 + r))
+        put(filled, r, get(starts, r))
+    put(starts, n, at)
+
+
+@compiled
+def mirror_codes(n, base, counts, row0, codes, p, starts, filled, full):
+    """Write the codes of the full list of one structure, all of whose pairs have codes, from code p on.
+
+    An atom's row holds first the mirrored pairs, of lower atoms, then its own. Rows are gone through from the lowest
+    atom on, so mirrored pairs arrive sorted by atom; and each row from its end, so that those of one atom arrive
+    sorted by -S. Codes are small: what is written here and there stays in the fastest memory.
+    """
+    for i in range(n):
+        near = np.int64(get(counts, row0 + i))
+        own = get(starts, i + 1) - near - base
+        mirrored = np.uint32((i << 15) + MIRROR)
+        for q in range(near - 1, -1, -1):
+            code = get(codes, p + q)
+            put(full, own + q, code)
+            j = np.int64(code >> np.uint32(15))
+            at = get(filled, j)
+            put(filled, j, at + 1)
+            put(full, at - base, mirrored - (code & np.uint32(32767)))
+        p += near
+
+
+@compiled
+def write_rows(n, base, first_atom, starts, full, i_out, j_out, S_out):
+    """Write out the full list of one structure from its codes."""
+    for i in range(n):
+        first, last = get(starts, i), get(starts, i + 1)
+        for p in range(first, last):
+            put(i_out, p, first_atom + i)
+            put(j_out, p, first_atom + np.int64(get(full, p - base) >> np.uint32(15)))
+    last = get(starts, n)
+    for p in range(base, last - 1):
+        put_shift(S_out, 3 * p, get(full, p - base))
+    if last > base:
+        # One by one: what comes behind the last pair belongs to another structure, and maybe to another thread.
+        code = np.int64(get(full, last - 1 - base))
+        put(S_out, 3 * last - 3, ((code >> 10) & 31) - 16)
+        put(S_out, 3 * last - 2, ((code >> 5) & 31) - 16)
+        put(S_out, 3 * last - 1, (code & 31) - 16)
+
+
+@compiled
+def write_pair(at, i, j, S0, S1, S2, i_out, j_out, S_out):
+    """Write (i, j, S) at row `at` of the full list."""
+    i_out[at], j_out[at] = i, j
+    S_out[3 * at], S_out[3 * at + 1], S_out[3 * at + 2] = S0, S1, S2
+
+
+@compiled
+def write_wide_rows(n, first_atom, counts, row0, codes, p, wide, w, starts, filled, i_out, j_out, S_out):
+    """Write the full list of a structure some of whose pairs have code 0: these are wide, from wide pair w on."""
+    for i in range(n):
+        near = np.int64(counts[row0 + i])
+        own = starts[i + 1]
+        for q in range(p, p + near):
+            w += codes[q] == 0
+        beside = w
+        for q in range(p + near - 1, p - 1, -1):
+            own -= 1
+            code = np.int64(codes[q])
+            j = code >> 15
+            S0, S1, S2 = ((code >> 10) & 31) - 16, ((code >> 5) & 31) - 16, (code & 31) - 16
+            if code == 0:
+                beside -= 1
+                j, S0 = np.int64(wide[beside, 0]), np.int64(wide[beside, 1])
+                S1, S2 = np.int64(wide[beside, 2]), np.int64(wide[beside, 3])
+            other = filled[j]
+            filled[j] = other + 1
+            write_pair(own, first_atom + i, first_atom + j, S0, S1, S2, i_out, j_out, S_out)
+            write_pair(other, first_atom + j, first_atom + i, -S0, -S1, -S2, i_out, j_out, S_out)
+        p += near
+
+
+def _make_mirror(version: int) -> Callable[..., Any]:
+    def mirror(offsets, counts, pair_ends, codes, wide_ends, wide, first, last, i_out, j_out, S_out):
+        """Write the full list of structures first ... last - 1 of a half; S_out is flat."""
+        _ = version
+        most = 0
+        for s in range(first, last):
+            most = max(most, offsets[s + 1] - offsets[s])
+        starts, filled = np.empty(most + 1, np.int64), np.empty(most + 1, np.int64)
+        full = np.empty(0, np.uint32)
+        for s in range(first, last):
+            start, n = offsets[s], offsets[s + 1] - offsets[s]
+            p, end, w = pair_ends[s], pair_ends[s + 1], wide_ends[s]
+            full_rows(n, 2 * p, counts, start, codes, p, end, wide, w, starts, filled)
+            if w == wide_ends[s + 1]:
+                if 2 * (end - p) > len(full):
+                    full = np.empty(3 * (end - p) + 64, np.uint32)
+                mirror_codes(n, 2 * p, counts, start, codes, p, starts, filled, full)
+                write_rows(n, 2 * p, start, starts, full, i_out, j_out, S_out)
+            else:
+                write_wide_rows(n, start, counts, start, codes, p, wide, w, starts, filled, i_out, j_out, S_out)
+
+    return mirror
+
+
+mirror = kept(_make_mirror)
