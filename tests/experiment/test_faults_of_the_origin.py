@@ -24,9 +24,11 @@ from forcefoundry.batches import Packer
 from forcefoundry.databases import Database, from_padded
 from forcefoundry.databases.keys import keys_of
 from forcefoundry.experiment.assembly import assemble_for_training, precompute_pairs
+from forcefoundry.experiment.settings import TrainingSettings
+from forcefoundry.experiment.trainer import Trainer
 from forcefoundry.graph import GraphModule, InputNode, Node, ordered_ancestors
 from forcefoundry.interfaces.model_folder import save_model
-from forcefoundry.losses import MSE
+from forcefoundry.losses import MSE, Mean
 from forcefoundry.pairs import PairStore, PairTable, store_folder
 from forcefoundry.pairs.cache import fill_cache
 from forcefoundry.targets.e0 import initialise_energy
@@ -317,3 +319,49 @@ def test_a_decay_factor_is_squared_from_level_to_level() -> None:
     initialise_energy(readout, np.array([-1.0, -2.0]), decay_factor=0.1)
     for level, (linear, old) in enumerate(zip(readout.readouts, before, strict=True), start=1):
         torch.testing.assert_close(linear.weight, old * 0.1**level)
+
+
+def test_a_pair_costs_44_bytes() -> None:
+    what, base = objective(), database(6)
+    precompute_pairs(assembled(what, base).model, base)
+    table = base.pairs[3.2]
+    assert table.i.nbytes + table.j.nbytes + table.S.nbytes == 20 * table.n_pairs > 0
+
+
+def test_a_scalar_output_is_taken_from_the_first_batch_only() -> None:
+    base = database(9)
+    species = InputNode("species")
+    largest = Node("largest", (species,), Largest(), shape=())  # one number for a whole batch
+    mean = Mean.of_node(largest)
+    (model, _, evaluator), info = assemble_for_training(mean, {"mean": mean})
+    base.inputs, base.targets = info["inputs"], info["targets"]
+    batches = [batch(base, [at]) for at in range(9)]
+    values = [float(model(packed["species"])[0]) for packed in batches]
+    assert len(set(values)) > 1
+    assert evaluator.evaluate(batches)["mean"] == pytest.approx(np.mean(values), rel=1e-14)
+
+
+class Largest(torch.nn.Module):
+    """The largest atomic number of a batch."""
+
+    def forward(self, species: torch.Tensor) -> torch.Tensor:
+        return species.max().double()
+
+
+def test_a_nan_metric_at_the_start_is_the_best_model_for_ever() -> None:
+    base = database(8)
+    modules = assembled(objective(), base)
+    trainer = Trainer(modules, base, TrainingSettings(max_epochs=2, batch_size=4))
+    trainer.modules = modules._replace(evaluator=NanEvaluator(modules.evaluator))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="forces_rmse is not a number after epoch 1, so no model can be the best"):
+        trainer.run()
+
+
+class NanEvaluator:
+    """Judges as another does, and then says NaN."""
+
+    def __init__(self, real: Any):
+        self.real = real
+
+    def evaluate(self, batches: Any) -> dict[str, float]:
+        return dict.fromkeys(self.real.evaluate(batches), float("nan"))
