@@ -25,7 +25,7 @@ COPY --chown=forge:forge src ./src
 RUN pip install --no-cache-dir --no-deps . && rm -rf build
 
 COPY --chown=forge:forge .dvc/config .dvc/.gitignore ./.dvc/
-COPY --chown=forge:forge .dvcignore .gitignore dvc.yaml params.yaml prefect.yaml ./
+COPY --chown=forge:forge .dvcignore .gitignore dvc.yaml params.yaml prefect.yaml reviews.yaml ./
 COPY --chown=forge:forge conf ./conf
 COPY --chown=forge:forge pipeline ./pipeline
 

@@ -104,15 +104,15 @@ def _mixed(number: int, rng: np.random.Generator) -> list[ase.Atoms]:
 
 
 def made_up(scale: int) -> list[Batch]:
-    """The sets of the documents; `scale` multiplies the number of structures of each."""
+    """The sets of the documents, each of some 100 000 pairs times `scale` (the last one is a single structure)."""
     rng = np.random.default_rng(0)
     return [
         packed("Al 108 atoms", _crystals("Al", 3, 16 * scale, rng), 6.0),
         packed("Al 32", _crystals("Al", 2, 48 * scale, rng), 6.0),
         packed("Al 256", _crystals("Al", 4, 6 * scale, rng), 6.0),
         packed("Si 64, 5 A", _crystals("Si", 2, 32 * scale, rng), 5.0),
-        packed("tiny cells 1-8 atoms", _tiny(140 * scale, rng), 6.0),
-        packed("open molecules", _molecules(128 * scale, rng), 6.0),
+        packed("tiny cells 1-8 atoms", _tiny(700 * scale, rng), 6.0),
+        packed("open molecules", _molecules(320 * scale, rng), 6.0),
         packed("water 96", _water(10 * scale, rng), 6.0),
         packed("mixed sizes and shapes", _mixed(24 * scale, rng), 6.0),
         packed("Al 500", _crystals("Al", 5, 4 * scale, rng), 6.0),

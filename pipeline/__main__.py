@@ -23,6 +23,9 @@ VERBS = {
     "retrain": "the same if the data, the parameters or the code changed since the last run",
     "params": "only compose params.yaml, with the same words as run",
     "summary": "print the table of what was reached last",
+    "inspect": "look at a file before anything is configured: inspect FILE [PROPERTY=KEY ...] [--write NAME]",
+    "quarantine": "rows that were set apart: quarantine list|show|accept|reject|undo|export",
+    "pairs": "look after the pair cache: pairs verify|stats|repair|gc|archive",
     "ui": "open the MLflow page (MLFLOW_PORT, default 5000)",
     "serve": "start a Prefect server, a worker and MLflow on this machine",
     "stop": "end what serve started",
@@ -71,6 +74,9 @@ def _do(words: Sequence[str]) -> int:
         "retrain": _retrain,
         "params": _params,
         "summary": _summary,
+        "inspect": _inspect,
+        "quarantine": _quarantine,
+        "pairs": _pairs,
         "ui": _ui,
         "serve": _serve,
         "stop": _stop,
@@ -152,6 +158,29 @@ def _summary(rest: Sequence[str]) -> int:
     _Parser(prog="python -m pipeline summary").parse_args(rest)
     print(summary.table(Path()))
     return 0
+
+
+def _inspect(rest: Sequence[str]) -> int:
+    from pipeline import inspecting
+
+    given = inspecting.add_arguments(_Parser(prog="python -m pipeline inspect", description=VERBS["inspect"]))
+    environment.log_to_terminal()
+    return inspecting.do(given.parse_intermixed_args(rest))
+
+
+def _quarantine(rest: Sequence[str]) -> int:
+    from pipeline import quarantine
+
+    parser = _Parser(prog="python -m pipeline quarantine", description=VERBS["quarantine"])
+    return quarantine.do(quarantine.add_arguments(parser).parse_args(rest))
+
+
+def _pairs(rest: Sequence[str]) -> int:
+    from pipeline import pairs
+
+    given = pairs.add_arguments(_Parser(prog="python -m pipeline pairs", description=VERBS["pairs"])).parse_args(rest)
+    environment.log_to_terminal()
+    return pairs.do(given)
 
 
 def _render(rest: Sequence[str]) -> int:

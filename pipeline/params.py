@@ -92,8 +92,9 @@ def _options(config_dir: Path | None) -> dict[str, list[str]]:
     if config_dir is not None and not config_dir.is_dir():
         raise FileNotFoundError(f"--config-dir {config_dir} is not a folder: give one that holds GROUP/NAME.yaml.")
     found: dict[str, list[str]] = {}
-    for file in sorted(CONF.glob("*/*.yaml")):
-        found.setdefault(file.parent.name, []).append(file.stem)
+    for file in sorted(CONF.glob("*/**/*.yaml")):
+        group, *name = file.relative_to(CONF).with_suffix("").parts
+        found.setdefault(group, []).append("/".join(name))
     for file in sorted(config_dir.glob("*/*.yaml")) if config_dir else ():
         group = file.parent.name
         if file.stem in found.get(group, ()) and not file.samefile(CONF / group / file.name):

@@ -17,6 +17,7 @@ _HEADS = {  # quantity of metrics.json -> (heading, factor from eV to the unit s
     "stress": ("S meV/Å³", 1000.0, 2),
 }
 _ASKED = ("energy", "forces", "stress")
+_APART = ("quarantined", "rejected")  # what came in and is not among the structures
 
 
 def table(workspace: Path, recorded: bool = True) -> str:
@@ -54,7 +55,10 @@ def _data(summary: Mapping[str, Any]) -> list[str]:
     told = [_property(name, found.get(name), n_structures) for name in names]
     sizes = [(summary["splits"].get(key), name) for key, name in {"train": "train", **_SPLITS}.items()]
     splits = ", ".join(f"{_count(n)} {name}" for n, name in sizes if n)
+    apart = summary.get("isolated_atoms")
+    splits += f"{_GAP}{_count(apart)} isolated atom{'s' if apart > 1 else ''} kept out" if apart else ""
     head = _GAP.join([f"{_count(n_structures)} structures", " ".join(summary["species"]), "  ".join(told)])
+    head += "".join(f"{_GAP}{_count(summary['rows'][name])} {name}" for name in _APART if summary["rows"][name])
     return [f"data    {head}", f"        {splits}"]
 
 
@@ -62,6 +66,8 @@ def _property(name: str, found: Mapping[str, Any] | None, n_structures: int) -> 
     if not found or not found["count"]:
         return f"{name} –"
     label = f"{name} {found['unit']}".rstrip()
+    if found.get("factor", 1.0) != 1.0:  # what was converted on the way in
+        label += f" from {' '.join(part for part in (found['unit_read'], found['sign']) if part)}"
     return f"{label} ✓" if found["count"] >= n_structures else f"{label} on {_count(found['count'])}"
 
 
@@ -92,7 +98,7 @@ def _errors(metrics: Mapping[str, Any]) -> list[str]:
 
 def _cells(errors: Mapping[str, float | None] | None, factor: float, decimals: int) -> str:
     shown = [_number(errors, "mae", factor, decimals), _number(errors, "rmse", factor, decimals)]
-    return f"{shown[0]:<8}{shown[1]:<8}{_number(errors, 'r2', 1.0, 4):<10}"
+    return f"{shown[0]:<7} {shown[1]:<7} {_number(errors, 'r2', 1.0, 4):<9} "
 
 
 def _number(errors: Mapping[str, float | None] | None, key: str, factor: float, decimals: int) -> str:

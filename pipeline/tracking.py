@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 _MOST_METRICS, _MOST_OTHERS, _LONGEST_VALUE, _LONGEST_DIGEST = 1000, 100, 6000, 36  # what MLflow takes at once
+_MOST_FILES, _LONGEST_SOURCE = 100, 65_535  # named with their hashes in each split's source; bytes that it holds
 _OURS = (TypeError, AttributeError, NameError, LookupError, ArithmeticError, AssertionError)  # mistakes of a program
 _DEFAULTS = {
     # A tracker that is down is told in seconds: MLflow's own defaults wait for minutes.
@@ -44,13 +45,18 @@ class DeletedExperimentError(ValueError):
 
 @dataclass(frozen=True)
 class DataSet:
-    """One split as MLflow shows it: `source` is where the data came from, `digest` a hash of their content."""
+    """One split as MLflow shows it.
+
+    `source` is where the data came from, `files` are the files there with their sha256, `digest` is a hash of what
+    came in, and `profile` what else is told of the split.
+    """
 
     name: str
     split: str
     digest: str
     source: str
-    n_structures: int
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -150,15 +156,24 @@ def _fill(client: MlflowClient, run_id: str, run: Finished) -> None:
 def _input(data: DataSet) -> Any:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    profile = {"n_structures": data.n_structures, "digest": data.digest}
     about = Dataset(
         name=f"{data.name}/{data.split}",
         digest=data.digest[:_LONGEST_DIGEST],
         source_type="local",
-        source=json.dumps({"uri": data.source}),
-        profile=json.dumps(profile),
+        source=_source(data, _MOST_FILES),
+        profile=json.dumps(data.profile, ensure_ascii=False),
     )
     return DatasetInput(about, [InputTag("mlflow.data.context", data.split)])
+
+
+def _source(data: DataSet, most: int) -> str:
+    """Where a split came from, with as many of its files as MLflow takes."""
+    told: dict[str, Any] = {"uri": data.source}
+    if data.files:
+        told["files"] = [{"file": name, "sha256": digest} for name, digest in data.files[:most]]
+        told |= {"more": len(data.files) - most} if len(data.files) > most else {}
+    text = json.dumps(told)
+    return text if len(text) <= _LONGEST_SOURCE or most == 1 else _source(data, most // 2)
 
 
 def _artifacts(client: MlflowClient, run_id: str) -> Any:

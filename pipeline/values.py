@@ -15,7 +15,15 @@ _ABOVE_ZERO = {
     "training.batch_size": "a batch holds at least one structure",
     "training.learning_rate": "a learning rate is the length of a step",
 }
-_AT_LEAST = {"training.seed": 0, "database.split.seed": 0, "hardware.threads": 1, "hardware.processes": 1}
+_AT_LEAST = {
+    "training.seed": 0,
+    "training.max_atoms": 1,
+    "training.max_pairs": 1,
+    "database.split.seed": 0,
+    "hardware.threads": 1,
+    "hardware.processes": 1,
+    "hardware.workers": 0,
+}
 _NOT_EMPTY = {
     "database.path": "the file or folder of the structures, for instance /data/my_dft.db",
     "tracking.experiment": "the name under which MLflow keeps the runs, for instance forcefoundry",
@@ -26,10 +34,16 @@ _LIKE: Mapping[str, Any] = {
     "database.path": "/data/my_dft.db",
     "database.files": {},
     "database.group": "name",
+    "database.split.column": "split",
+    "database.split.frozen": {},
+    "database.schema.species": ["H"],
+    "database.schema.ranges": {},
     "database.label": {},
     "database.label.max_molecules": 10,
     "network.species": [1, 8],
     "network.n_inner": 20,
+    "training.max_atoms": 2000,
+    "training.max_pairs": 100000,
     "training.gradient_clip": 10.0,
     "training.early_stopping.patience": 20,
     "training.averaging": {},
@@ -39,12 +53,13 @@ _LIKE: Mapping[str, Any] = {
 }
 _NUMBERS = ("a number", "a whole number")
 _KEYS = "database.keys."  # property -> its key in the rows, or null
+_WORDS = (_KEYS, "database.units.", "database.signs.")  # what is a word or null, whatever its name
 _ONE_EACH = {"network.n_features", "network.n_inner"}  # one number for each block, or one for all
 
 
 def may_be_null(name: str) -> bool:
     """Whether null says something for this parameter (none, all, found by convention), whatever stands in conf/."""
-    return name in _LIKE.keys() - {"database.path"} or name.startswith(_KEYS)
+    return name in _LIKE.keys() - {"database.path"} or name.startswith(_WORDS)
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
@@ -110,7 +125,7 @@ def held_to(shape: Any, given: Any, name: str, added: Set[str], said_by: str) ->
     if given is None and (shape is None or may_be_null(name)):
         return None
     if shape is None or shape == "???":
-        shape = "energy" if name.startswith(_KEYS) else _LIKE.get(name)
+        shape = "energy" if name.startswith(_WORDS) else _LIKE.get(name)
         if shape is None:
             return given
     if name.endswith(".cutoff") and type(shape) is int:
@@ -176,7 +191,7 @@ def missing(shapes: Sequence[Mapping[str, Any]], given: Mapping[str, Any], secti
     """The first dotted name, `section` included, that all `shapes` have and `given` lacks."""
     for key in shapes[0]:
         name = f"{section}.{key}"
-        if any(key not in shape for shape in shapes) or name.startswith(_KEYS):
+        if any(key not in shape for shape in shapes) or name.startswith(_WORDS):
             continue
         if key not in given:
             return name

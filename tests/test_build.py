@@ -74,7 +74,7 @@ def test_every_configuration_of_the_rooms_can_be_named() -> None:
         "forcefoundry.objectives.energy_and_forces",
         "forcefoundry.plots.parity.Parity",
         "forcefoundry.plots.errors.ErrorHistogram",
-        "forcefoundry.pairs.brute.BruteFinder",
+        "forcefoundry.pairs.reference.ReferenceFinder",
     ):
         assert target.split(".")[1] in ROOMS
         assert find(target).__module__ == target.rpartition(".")[0]

@@ -185,7 +185,7 @@ def test_every_option_of_conf_builds_learns_and_keeps_its_weights_in_one_precisi
     params = {
         "network": {"_target_": "forcefoundry.networks.hipnn.HIPNN", "n_features": 5, "cutoff": 3.2, "soft_max": 2.8},
         "objective": yaml.safe_load(path.read_text(encoding="utf-8")),
-        "pairs": {"finder": "brute"},
+        "pairs": {"finder": "reference"},
         "training": {"seed": 0, "dtype": dtype},
     }
     what = build_objective(params, SPECIES)

@@ -12,6 +12,7 @@ from pipeline.steps.workspace import (
     ASSEMBLE,
     LOAD,
     MODEL_CODE,
+    PAIR_PARAMS,
     PAIRS,
     assembled_with_pairs,
     load_columns,
@@ -19,6 +20,9 @@ from pipeline.steps.workspace import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from forcefoundry.databases import Database
     from forcefoundry.objectives import Objective
 
@@ -36,7 +40,7 @@ def run(params: Mapping[str, Any]) -> None:
     objective = build_objective(params, database.species)
     modules, info = assembled_with_pairs(params, database, objective)
     _check_columns(database, [*info["inputs"], *info["targets"]])
-    write_json(ASSEMBLE / "e0.json", _initialised(database, objective))
+    write_json(ASSEMBLE / "e0.json", _initialised(database, objective, (params.get("database") or {}).get("e0")))
     save_weights(ASSEMBLE / "initial.safetensors", modules.model)
     write_json(ASSEMBLE / "graph.json", describe(modules.model, info))
     with written_whole(ASSEMBLE / "graph.md") as draft:
@@ -44,21 +48,36 @@ def run(params: Mapping[str, Any]) -> None:
     logger.info("the model reads %s; the loss reads %s", ", ".join(info["inputs"]), ", ".join(info["targets"]))
 
 
-def _initialised(database: Database, objective: Objective) -> dict[str, float]:
-    """Fit the energies of single species to the labelled energies of `train` and start from them; by symbol, eV.
+def _initialised(database: Database, objective: Objective, e0: Any = None) -> dict[str, float]:
+    """Start from energies of single species, by symbol, eV: fitted to the energies of `train`, or as `e0` says.
 
-    An objective whose energy starts at the first interaction has none.
+    `e0` is that of the `database` section: null or least_squares, isolated_atoms, or energies by symbol. An objective
+    whose energy starts at the first interaction has none.
     """
     from ase.data import chemical_symbols
 
-    from forcefoundry.targets.e0 import initialise_energy, least_squares_e0, species_counts
+    from forcefoundry.targets.e0 import initialise_energy
 
     if objective.readout.e0 is None:
         return {}
-    species, train = objective.network.species, database.split("train")
-    e0 = least_squares_e0(species_counts(database, train, species), database.columns["energy"][train])
-    initialise_energy(objective.readout, e0)
-    return {chemical_symbols[z]: value for z, value in zip(species, e0.tolist(), strict=True)}
+    species = objective.network.species
+    energies = _e0(database, species, e0)
+    initialise_energy(objective.readout, energies)
+    return {chemical_symbols[z]: value for z, value in zip(species, energies.tolist(), strict=True)}
+
+
+def _e0(database: Database, species: Sequence[int], asked: Any) -> NDArray[np.float64]:
+    from forcefoundry.databases.isolated import given_e0, isolated_e0
+    from forcefoundry.targets.e0 import least_squares_e0, species_counts
+
+    if isinstance(asked, Mapping):
+        return given_e0(asked, species)
+    if asked == "isolated_atoms":
+        return isolated_e0(database, species)
+    if asked not in (None, "least_squares"):
+        raise ValueError(f"database.e0 is {asked!r}, expected least_squares, isolated_atoms or {{H: -13.6}} in eV.")
+    train = database.split("train")
+    return least_squares_e0(species_counts(database, train, species), database.columns.take("energy", train))
 
 
 def _drawn(objective: Objective) -> str:
@@ -88,8 +107,11 @@ def _check_species(database: Database) -> None:
     """Refuse an element that is judged but never trained on: nothing could be learned of it, not even its E0."""
     from ase.data import chemical_symbols
 
+    from forcefoundry.targets.e0 import species_counts
+
     def of(split: str) -> set[int]:
-        return {int(z) for at in database.split(split) for z in database.columns["species"][database.atoms(at)]}
+        counts = species_counts(database, database.split(split), database.species).sum(axis=0)
+        return {z for z, count in zip(database.species, counts.tolist(), strict=True) if count}
 
     trained = of("train")
     for split in database.splits:
@@ -111,6 +133,6 @@ STEP = Step(
         str(LOAD / "columns"),
         str(PAIRS / "digest.json"),
     ),
-    params=("network", "objective", "pairs", "training.seed", "training.dtype"),
+    params=("database.e0", "network", "objective", *PAIR_PARAMS, "training.seed", "training.dtype"),
     outs=tuple(str(ASSEMBLE / name) for name in ("graph.json", "graph.md", "initial.safetensors", "e0.json")),
 )

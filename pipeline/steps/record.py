@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import logging
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import yaml
 from forcefoundry.files import read_json, write_json, written_whole
 from pipeline import summary, tracking
 from pipeline.step import Step
-from pipeline.steps.workspace import ASSEMBLE, EVALUATE, LOAD, PAIRS, TRAIN
+from pipeline.steps import data_card
+from pipeline.steps.data_card import CARD, COLUMNS
+from pipeline.steps.workspace import ASSEMBLE, EVALUATE, LOAD, PAIR_PARAMS, PAIRS, TRAIN
 
 SUMMARY = LOAD / "summary.json"
 PAIRS_RECEIPT = PAIRS / "receipt.json"
+PAIRS_DIGEST = PAIRS / "digest.json"
 GRAPH = ASSEMBLE / "graph.md"
 MODEL = TRAIN / "model"
 HISTORY = TRAIN / "history.csv"
@@ -26,26 +30,31 @@ METRICS = EVALUATE / "metrics.json"
 PLOTS = EVALUATE / "plots"
 RUN = Path("artifacts/record/run.json")
 TABLE = Path("artifacts/record/summary.txt")
+PAGE = Path("artifacts/record/data_card.html")
 LOCK = Path("dvc.lock")
+
+_MOST_KINDS = 100  # config_types in the profile of a data set, the most frequent first
 
 logger = logging.getLogger(__name__)
 
 
 def run(params: Mapping[str, Any]) -> None:
-    """Record the run and write artifacts/record/: run.json (its id, its experiment, where it is tracked), summary.txt.
+    """Record the run and write artifacts/record/: run.json (its id, its experiment, where it is tracked), summary.txt
+    and data_card.html.
 
     TrackingDownError if MLflow is not there; FileNotFoundError if an earlier step has not run.
     """
     table = summary.table(Path(), recorded=False)
     with written_whole(TABLE) as draft:
         draft.write_text(table + "\n", encoding="utf-8")
+    card = data_card.write_page(params, PAGE)
     finished = tracking.Finished(
         experiment=str(params["tracking"]["experiment"]),
         name=None if params["tracking"]["run_name"] is None else str(params["tracking"]["run_name"]),
         params=params,
         history=_history(),
         metrics=_metrics(read_json(METRICS)),
-        datasets=_datasets(read_json(SUMMARY)),
+        datasets=_datasets(read_json(SUMMARY), card),
         tags={**_git(), **_dvc_hashes(), "mlflow.note.content": f"```\n{table}\n```"},
         files=_files(),
     )
@@ -74,13 +83,37 @@ def _metrics(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) ->
     }
 
 
-def _datasets(loaded: Mapping[str, Any]) -> list[tracking.DataSet]:
+def _datasets(loaded: Mapping[str, Any], card: Mapping[str, Any]) -> list[tracking.DataSet]:
+    """Each split with the files that the data came from; `digest` is theirs, and that of the columns in the profile."""
     source = str(loaded["source"])
+    files = [(one["file"], one["sha256"]) for one in card["files"] if one["sha256"]]
+    digest = _of_files(files) or loaded["digest"]
     return [
-        tracking.DataSet(Path(source).name, split, loaded["digest"], source, n)
+        tracking.DataSet(Path(source).name, split, digest, source, _profile(loaded, card, split, n), files)
         for split, n in loaded["splits"].items()
         if n
     ]
+
+
+def _of_files(files: Sequence[tuple[str, str]]) -> str:
+    """One file's sha256; that over those of several, as sha256sum would list them; empty where there is none."""
+    if len(files) < 2:
+        return files[0][1] if files else ""
+    listed = "".join(f"{digest}  {Path(name).name}\n" for name, digest in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def _profile(loaded: Mapping[str, Any], card: Mapping[str, Any], split: str, n: int) -> dict[str, Any]:
+    return {
+        "n_structures": n,
+        "digest": loaded["digest"],
+        "rows": card["rows"],
+        "splits": loaded["splits"],
+        "species": {one["symbol"]: one["splits"].get(split, 0) for one in card["species"]},
+        "config_types": {
+            one["config_type"]: one["splits"][split] for one in card["counts"][:_MOST_KINDS] if one["splits"].get(split)
+        },
+    }
 
 
 def _files() -> dict[str, Path]:
@@ -88,7 +121,7 @@ def _files() -> dict[str, Path]:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: run the step that writes it first, {path.parent.name}.")
     sources = [path for path in (LOCK, Path("params.yaml")) if path.is_file()]
-    shown = {"model": MODEL, "plots": PLOTS, TABLE.name: TABLE, GRAPH.name: GRAPH}
+    shown = {"model": MODEL, "plots": PLOTS, TABLE.name: TABLE, GRAPH.name: GRAPH, PAGE.name: PAGE}
     return {**shown, **{f"made_from/{path.name}": path for path in sources}}
 
 
@@ -121,11 +154,13 @@ STEP = Step(
     run=run,
     deps=(
         *("pipeline/steps/record.py", "pipeline/tracking.py", "pipeline/summary.py"),
-        *(str(path) for path in (SUMMARY, PAIRS_RECEIPT, GRAPH, MODEL, HISTORY, TRAINED, METRICS, PLOTS)),
+        *("pipeline/steps/data_card.py", "pipeline/card_page.py", "pipeline/card_drawing.py"),
+        *(str(path) for path in (SUMMARY, CARD, COLUMNS, PAIRS_RECEIPT, PAIRS_DIGEST)),
+        *(str(path) for path in (GRAPH, MODEL, HISTORY, TRAINED, METRICS, PLOTS)),
     ),
     # Everything that is logged; not hardware, which changes nothing of what the run is.
-    params=("database", "pairs", "network", "objective", "training", "plots", "tracking"),
-    outs=(str(RUN), str(TABLE)),
+    params=("database", *PAIR_PARAMS, "network", "objective", "training", "plots", "tracking"),
+    outs=(str(RUN), str(TABLE), str(PAGE)),
     # A tracker that restarts or a database that is locked for a moment is worth a second try.
     retries=2,
 )

@@ -17,6 +17,7 @@ from pipeline.steps.workspace import (
     ASSEMBLE,
     LOAD,
     MODEL_CODE,
+    PAIR_PARAMS,
     PAIRS,
     SCRATCH,
     TRAIN,
@@ -53,7 +54,14 @@ def run(params: Mapping[str, Any]) -> None:
         logger.info("an interrupted run of this very job is there: going on where it was")
     with _Report(settings.max_epochs, len(database.split("train"))) as report:
         trainer = Trainer(
-            modules, database, settings, device, scratch / "checkpoint.pt", report.on_epoch, report.on_batch
+            modules,
+            database,
+            settings,
+            device,
+            scratch / "checkpoint.pt",
+            report.on_epoch,
+            report.on_batch,
+            int(params["hardware"]["workers"]),
         )
         try:
             result = trainer.run()
@@ -122,7 +130,8 @@ def _job(params: Mapping[str, Any]) -> str:
     for folder in map(Path, (*MODEL_CODE, "src/forcefoundry/batches")):
         for source in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
             job.update(source.read_bytes())
-    sections = {name: params[name] for name in ("network", "objective", "pairs", "training")}
+    sections = {name: params[name] for name in ("network", "objective", "training")}
+    sections["pairs"] = {name: params["pairs"][name] for name in ("cutoff", "source")}  # the finder changes no bit
     job.update(json.dumps(sections, sort_keys=True).encode())
     job.update(read_json(LOAD / "summary.json")["digest"].encode())
     for path in (PAIRS / "digest.json", ASSEMBLE / "graph.json", ASSEMBLE / "initial.safetensors"):
@@ -150,7 +159,7 @@ STEP = Step(
         str(ASSEMBLE / "graph.json"),
         str(ASSEMBLE / "initial.safetensors"),
     ),
-    params=("network", "objective", "pairs", "training"),
+    params=("network", "objective", *PAIR_PARAMS, "training"),
     outs=(str(TRAIN / "model"), str(TRAIN / "receipt.json")),
     plots=(str(TRAIN / "history.csv"),),
     gpu=True,

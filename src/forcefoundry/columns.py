@@ -43,6 +43,7 @@ COLUMNS: dict[str, Column] = {
         Column("stress", Axis.SYSTEM, (3, 3), np.float64, "eV/Å³", "stress, tension positive"),
         Column("dipole", Axis.SYSTEM, (3,), np.float64, "e·Å", "dipole moment"),
         Column("charge", Axis.SYSTEM, (), np.float64, "e", "total charge"),
+        Column("spin", Axis.SYSTEM, (), np.float64, "1", "spin multiplicity, 2S + 1: 1 where all electrons are paired"),
         Column("weight", Axis.SYSTEM, (), np.float64, "1", "how much the structure counts in a weighted loss"),
         Column("species", Axis.ATOM, (), np.int64, "1", "atomic number"),
         Column("positions", Axis.ATOM, (3,), np.float64, "Å", "Cartesian positions, wrapped or not"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class DiskFullError(OSError):
@@ -41,6 +43,67 @@ def written_whole(path: Path | str) -> Iterator[Path]:
             os.replace(draft, path)
     except OSError as error:
         raise _told(error, path) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+class ContentFile(io.RawIOBase):
+    """What `named_by_content` gives: write to it, and find its place once the block has ended."""
+
+    def __init__(self, file: BinaryIO, prefix: str, suffix: str):
+        super().__init__()
+        self._file, self._prefix, self._suffix = file, prefix, suffix
+        self._digest = hashlib.sha256()
+        self.path: Path | None = None
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, content: Any) -> int:
+        """Append bytes."""
+        self._digest.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        """Nothing: the bytes are synced when the block ends. Writers of other libraries ask for it."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the block has ended."""
+        return self._file.closed
+
+    @property
+    def final_name(self) -> str:
+        """The sha256 of what was written so far, between prefix and suffix."""
+        return f"{self._prefix}{self._digest.hexdigest()}{self._suffix}"
+
+
+@contextmanager
+def named_by_content(folder: Path | str, suffix: str, prefix: str = "") -> Iterator[ContentFile]:
+    """A file in `folder` that will be named after the sha256 of its bytes, read-only and whole or not there at all.
+
+    One that is there already stays as it is. A full disk is told as `DiskFullError`.
+    """
+    folder = Path(folder)
+    place = folder / f"{prefix}...{suffix}"
+    try:
+        beside = Path(tempfile.mkdtemp(prefix=".draft.", dir=folder))
+    except OSError as error:
+        raise _told(error, place) from error
+    try:
+        draft = beside / "draft"
+        with draft.open("wb") as file:
+            content = ContentFile(file, prefix, suffix)
+            yield content
+            file.flush()
+            os.fsync(file.fileno())
+        draft.chmod(0o444)
+        content.path = folder / content.final_name
+        if not content.path.exists():
+            os.replace(draft, content.path)
+    except OSError as error:
+        raise _told(error, place) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -80,6 +143,15 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def told_as(path: Path | str) -> Iterator[None]:
+    """Tell a disk that is full while parts of `path` are written elsewhere as that of `path`."""
+    try:
+        yield
+    except DiskFullError as error:
+        raise _told(OSError(error.errno, ""), Path(path)) from error
 
 
 def _told(error: OSError, path: Path) -> OSError:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forcefoundry.batches import Packer, in_order, shuffled
+from forcefoundry.batches import Packer, Sampler, in_order
 from forcefoundry.databases import Database
 from tests.builders import database
 
@@ -77,9 +77,9 @@ def test_batches_cover_everything_once_and_depend_on_seed_and_epoch_alone() -> N
     seen = {}
     for seed in (0, 1):
         for epoch in (1, 2):
-            batches = list(shuffled(rows, 5, seed, epoch))
+            batches = Sampler(rows, 5, seed).epoch(epoch)
             assert [len(part) for part in batches] == [5, 5, 5, 5, 3]
             seen[seed, epoch] = tuple(np.concatenate(batches))
             np.testing.assert_array_equal(np.sort(seen[seed, epoch]), rows)
-            assert seen[seed, epoch] == tuple(np.concatenate(list(shuffled(rows, 5, seed, epoch))))
+            assert seen[seed, epoch] == tuple(np.concatenate(Sampler(rows, 5, seed).epoch(epoch)))
     assert len(set(seen.values())) == 4

@@ -92,9 +92,10 @@ def test_both_formats_give_the_same_columns(tmp_path: Path) -> None:
     assert in_db["n_structures"] == in_xyz["n_structures"] == 12
     assert in_db["periodic"] == in_xyz["periodic"] == "mixed"
     assert in_db["species"] == ["H", "C", "O"]
+    same = {"where": "results", "count": 12, "factor": 1.0, "sign": None}
     assert in_db["properties"] == {
-        "energy": {"key": "energy", "unit": "eV", "count": 12},
-        "forces": {"key": "forces", "unit": "eV/Å", "count": 12},
+        "energy": {"key": "energy", "unit": "eV", "unit_read": "eV", **same},
+        "forces": {"key": "forces", "unit": "eV/Å", "unit_read": "eV/Å", **same},
     }
 
 
@@ -119,8 +120,10 @@ def test_sets_from_outside(path: Path, tmp_path: Path) -> None:
     assert summary["periodic"] == "periodic"
     assert sum(summary["splits"].values()) == len(counts)
     if stressed < len(counts):
-        with pytest.raises(ValueError, match=rf"{len(counts) - stressed} of {len(counts)} rows lack stress"):
-            load_database(config(path, keys={"stress": None}))
+        partly, told = load_database(config(path, keys={"stress": None}, split={"test": 0.0}))
+        assert told["properties"]["stress"]["count"] == stressed
+        absent = np.isnan(partly.columns["stress"])
+        assert absent.all(axis=(1, 2)).sum() == absent.any(axis=(1, 2)).sum() == len(counts) - stressed
     rows = ase.io.read(path, ":")
     for row in rows:
         row.info.clear()
@@ -138,7 +141,7 @@ def test_saving_and_loading_columns_gives_equal_bytes(tmp_path: Path, twenty: Pa
     loaded = Database.load(tmp_path / "one")
     loaded.save(tmp_path / "two")
     assert tree_bytes(tmp_path / "one") == tree_bytes(tmp_path / "two")
-    assert list(loaded.splits) == sorted(base.splits)
+    assert list(loaded.splits) == list(base.splits)
     for name, values in base.columns.items():
         assert loaded.columns[name].dtype == values.dtype
         np.testing.assert_array_equal(loaded.columns[name], values)
@@ -362,7 +365,7 @@ def test_a_key_that_no_row_carries_names_the_nearest(tmp_path: Path, format: str
         ValueError, match=r"'dft_energie' that database\.keys\.energy names\. Did you mean dft_energy\?"
     ):
         load_database(config(path, format, keys={"energy": "dft_energie"}))
-    with pytest.raises(ValueError, match=r"No row of .* carries dipole\. Rows carry .*energy.*database\.keys\.dipole"):
+    with pytest.raises(ValueError, match=r"No row carries dipole .*Rows carry .*energy.*database\.keys\.dipole"):
         load_database(config(path, format, keys={"dipole": None}))
 
 
@@ -419,16 +422,10 @@ def test_a_label_that_is_no_number_is_named(tmp_path: Path) -> None:
         load_database(config(write_xyz(tmp_path / "a.xyz", rows)))
 
 
-def test_rows_without_a_label_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
-    rows = [atoms(seed, labelled=seed not in (3, 8)) for seed in range(10)]
-    with pytest.raises(ValueError, match=r"2 of 10 rows lack energy .*the first is .*frame 3.*Label or remove them"):
-        load_database(config(write_xyz(tmp_path / "a.xyz", rows)))
-
-
 def test_an_unknown_format_names_the_nearest(twenty: Path) -> None:
     with pytest.raises(ValueError, match=r"database\.format is 'extxzy'.*Did you mean extxyz"):
         load_database(config(twenty, "extxzy"))
-    with pytest.raises(ValueError, match="Known are ase_db, extxyz"):
+    with pytest.raises(ValueError, match=r"Known are ase_db, .*extxyz"):
         load_database(config(twenty, "?"))
 
 

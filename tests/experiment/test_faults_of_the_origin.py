@@ -29,12 +29,14 @@ from forcefoundry.experiment.trainer import Trainer
 from forcefoundry.graph import GraphModule, InputNode, Node, ordered_ancestors
 from forcefoundry.interfaces.model_folder import save_model
 from forcefoundry.losses import MSE, Mean
-from forcefoundry.pairs import PairStore, PairTable, store_folder
+from forcefoundry.pairs import PairStore, PairTable
 from forcefoundry.pairs.cache import fill_cache
+from forcefoundry.pairs.half import HalfPairs
 from forcefoundry.targets.e0 import initialise_energy
 from forcefoundry.targets.energy import EnergyReadout
 from tests.builders import assembled, batch, database, objective, outputs, tree_bytes
 from tests.outside import ROOT
+from tests.pairs.store_room import shards_in
 
 PRINT_ASSEMBLY = """
 import json
@@ -108,31 +110,32 @@ def test_too_small_an_n_images_corrupts_the_cache_silently() -> None:
 @pytest.mark.parametrize("n_structures", [500, 8000])
 def test_the_loader_scans_the_whole_cache_for_every_sample(n_structures: int) -> None:
     """What reading a batch takes does not grow with the table that it is read from."""
-    n_each = 40
-    i = np.tile(np.repeat(np.arange(8, dtype=np.int32), 5), n_structures)
-    offsets = np.arange(n_structures + 1) * n_each
-    table = PairTable(3.0, offsets, i, i.copy(), np.zeros((len(i), 3), dtype=np.int32))
+    i, j = np.repeat(np.arange(4), 5), np.tile(np.arange(3, 8), 4)  # eight atoms; the first four have five pairs each
+    codes = np.tile((j << 15 | 17 << 10 | 16 << 5 | 16).astype(np.uint32), n_structures)
+    counts = np.tile(np.bincount(i, minlength=8).astype(np.int32), n_structures)
+    every = np.arange(n_structures + 1)
+    half = HalfPairs(8 * every, counts, 20 * every, codes, 0 * every, np.zeros((0, 4), np.int32))
+    table = PairTable.of_half(3.0, half)
     rows = np.array([n_structures - 1, 3, 77, 5])
+    table.batch(rows, np.arange(4) * 8)  # compiles
     tracemalloc.start()
     found = table.batch(rows, np.arange(4) * 8)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(found.i) == 4 * n_each
+    assert len(found.i) == 4 * 40
     assert peak < 60_000  # a single mark a pair of the larger table would be 320 000 bytes
 
 
 def test_the_cache_can_be_neither_saved_nor_extended_nor_checked_against_the_cutoff(tmp_path: Path) -> None:
     base, more = database(6, splits={}), database(9, seed=4, splits={})
-    store = PairStore(store_folder(tmp_path, 3.2), 3.2)
-    assert fill_cache(base, store) == 6
-    before = tree_bytes(tmp_path)
-    assert fill_cache(base, PairStore(store_folder(tmp_path, 3.2), 3.2)) == 0  # saved
-    assert fill_cache(more, PairStore(store_folder(tmp_path, 3.2), 3.2)) == 9  # extended
-    after = tree_bytes(tmp_path)
-    assert {name: after[name] for name in before} == before
-    assert len(after) > len(before)
-    other = PairStore(store_folder(tmp_path, 3.3), 3.3)
-    assert len(other.missing(keys_of(base.columns))) == 6
+    assert fill_cache(base, PairStore(tmp_path, 3.2)).structures == 6
+    before = shards_in(tmp_path)
+    content = [shard.read_bytes() for shard in before]
+    assert fill_cache(base, PairStore(tmp_path, 3.2)).structures == 0  # saved
+    assert fill_cache(more, PairStore(tmp_path, 3.2)).structures == 9  # extended
+    assert len(shards_in(tmp_path)) == len(before) + 1
+    assert [shard.read_bytes() for shard in before] == content
+    assert len(PairStore(tmp_path, 3.3).missing(keys_of(base.columns))) == 6
 
 
 def test_changed_positions_or_a_changed_cutoff_go_unnoticed() -> None:
@@ -325,7 +328,7 @@ def test_a_pair_costs_44_bytes() -> None:
     what, base = objective(), database(6)
     precompute_pairs(assembled(what, base).model, base)
     table = base.pairs[3.2]
-    assert table.i.nbytes + table.j.nbytes + table.S.nbytes == 20 * table.n_pairs > 0
+    assert table.nbytes == 2 * table.n_pairs + 4 * len(base.columns["species"]) > 0
 
 
 def test_a_scalar_output_is_taken_from_the_first_batch_only() -> None:

@@ -17,9 +17,9 @@ from forcefoundry.inputs import Inputs
 from forcefoundry.losses import MAE, MSE
 from forcefoundry.networks.base import NetworkNode
 from forcefoundry.objectives import energy_and_forces
-from forcefoundry.pairs import BruteFinder, PairFinderNode
-from forcefoundry.pairs import brute as brute_module
+from forcefoundry.pairs import PairFinderNode, ReferenceFinder
 from forcefoundry.pairs import cache as cache_module
+from forcefoundry.pairs import reference as reference_module
 from forcefoundry.pairs.dense import DensePairTable
 from forcefoundry.targets.energy import EnergyNode
 from tests.builders import assembled, database, loss_of, network, objective, outputs
@@ -68,7 +68,7 @@ def test_the_cached_graph_finds_no_pairs(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: object) -> None:
         raise AssertionError("pairs were searched")
 
-    monkeypatch.setattr(BruteFinder, "__call__", refuse)
+    monkeypatch.setattr(ReferenceFinder, "__call__", refuse)
     assert len(outputs(modules, base)["energy"]) == 6
 
 
@@ -82,7 +82,7 @@ def test_precomputing_twice_does_nothing_more(monkeypatch: pytest.MonkeyPatch) -
     def refuse(*_: object) -> None:
         raise AssertionError("pairs were searched")
 
-    monkeypatch.setattr(BruteFinder, "__call__", refuse)
+    monkeypatch.setattr(ReferenceFinder, "__call__", refuse)
     precompute_pairs(first.model, base)
     precompute_pairs(second.model, base)
     again = assembled(what, base)
@@ -196,14 +196,14 @@ def test_a_model_without_pairs_is_told() -> None:
 def test_the_models_own_finder_is_asked() -> None:
     asked = []
 
-    class Counting(BruteFinder):
+    class Counting(ReferenceFinder):
         def __call__(self, *arguments: Any) -> Any:
             asked.append(arguments[3])
             return super().__call__(*arguments)
 
     what, base = energy_and_forces(network(), Counting()), database(4)
     precompute_pairs(assembled(what, base).model, base)
-    assert asked == [3.2] * 4
+    assert asked == [3.2]
 
 
 def unchanged(what: Any, base: Database) -> None:
@@ -216,11 +216,11 @@ def unchanged(what: Any, base: Database) -> None:
 
 @pytest.mark.parametrize("after", [0, 3, 5])
 def test_an_interruption_half_way_changes_nothing(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    what, base = objective(), database(6)
+    what, base = energy_and_forces(network(), ReferenceFinder()), database(6)
     modules = assembled(what, base)
     before = outputs(modules, base)
     calls = 0
-    real = brute_module.check_structure
+    real = reference_module.check_structure
 
     def interrupted(*arguments: Any) -> None:
         nonlocal calls
@@ -230,7 +230,7 @@ def test_an_interruption_half_way_changes_nothing(monkeypatch: pytest.MonkeyPatc
         real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(brute_module, "check_structure", interrupted)
+        patch.setattr(reference_module, "check_structure", interrupted)
         with pytest.raises(KeyboardInterrupt):
             precompute_pairs(modules.model, base)
     unchanged(what, base)

@@ -263,7 +263,7 @@ def test_the_cosine_schedule_ends_at_its_floor() -> None:
 
 def plain_adam(base: Database, clip: float | None, n_epochs: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """The same training written down with torch's own parts, weight by weight."""
-    from forcefoundry.batches import shuffled
+    from forcefoundry.batches import Sampler
 
     what = objective(seed=5)
     cast(what.network, dtype)
@@ -272,7 +272,7 @@ def plain_adam(base: Database, clip: float | None, n_epochs: int, dtype: torch.d
     parameters = [weight for weight in modules.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=5e-3)
     for epoch in range(1, n_epochs + 1):
-        for rows in shuffled(base.split("train"), 4, 0, epoch):
+        for rows in Sampler(base.split("train"), 4, 0).epoch(epoch):
             optimizer.zero_grad()
             loss_of(modules, base, rows.tolist()).backward()
             if clip is not None:

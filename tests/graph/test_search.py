@@ -23,7 +23,7 @@ from forcefoundry.graph import (
 from forcefoundry.inputs import Inputs, StrainedNode
 from forcefoundry.losses import MSE
 from forcefoundry.networks.base import NetworkNode
-from forcefoundry.pairs import BruteFinder, PairFinderNode, PairVectorsNode
+from forcefoundry.pairs import PairFinderNode, PairVectorsNode, ReferenceFinder
 from forcefoundry.targets.energy import EnergyNode
 from forcefoundry.targets.forces import ForcesNode
 from tests.builders import assembled, database, network, objective, outputs
@@ -91,7 +91,7 @@ def test_a_second_part_uses_cached_pairs_that_are_there() -> None:
     energy = EnergyNode(NetworkNode(network(), inputs))
     loss = MSE.of_node(energy)
     precompute_pairs(assemble_for_training(loss, [])[0].model, base)
-    again = NetworkNode(network(seed=1), inputs, BruteFinder(), name="again")
+    again = NetworkNode(network(seed=1), inputs, ReferenceFinder(), name="again")
     assert find_relatives([again], PairFinderNode) == []
 
 

@@ -10,20 +10,13 @@ import pytest
 from hypothesis import assume, given, settings
 
 from forcefoundry.pairs import Finder
-from forcefoundry.pairs.finders import make_finder
-from tests.laws.rooms import options, plain
+from tests.laws.finders import FINDERS
 from tests.outside import arrays, files, oracles
 from tests.pairs.brute_force import Structure, by_loops, listed, structures
 
 TRICKY = files(oracles(), "pairs_tricky*.npz")
 
 
-def finder_of(path: Path) -> Finder:
-    """The finder of an option, as the pairs step makes it."""
-    return make_finder(str(plain(path)["finder"]))
-
-
-FINDERS = [pytest.param(finder_of(path), id=path.stem) for path in options("pairs")]
 pytestmark = pytest.mark.parametrize("finder", FINDERS)
 
 

@@ -22,6 +22,8 @@ from tests.line.workspace import Workspace, clone
 OWN_DATA = ["database=ase_db", "database.path=mine.db", "database.split.valid=0.3", "database.split.test=0.2"]
 SMALL = ["network.n_features=4", "network.n_sensitivities=4", "network.n_interactions=1", "network.n_atom_layers=1"]
 
+BALANCED = np.array([[1.0, 0.0, 0.0], [-1.0, 0.5, 0.0], [0.0, -0.5, 0.0]])
+
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
@@ -98,8 +100,10 @@ def test_a_database_that_is_not_there(bare: Workspace) -> None:
         (0, {}, [], ["mine.db", "is empty"]),
         (24, {}, ["database.keys.energy=enrgy"], ["'enrgy'", "Did you mean energy?"]),
         (24, {}, ["database.split.valid=0.0"], ["nothing to validate on", "database.split.valid"]),
-        (24, {5: "nan"}, [], ["mine.db, row 6", "atom 1"]),
-        (24, {7: "no forces"}, [], ["1 of 24 rows lack forces", "row 8"]),
+        (24, {5: "nan"}, ["contract.not_finite.policy=error"], ["mine.db, row 6", "atom 1"]),
+        (24, dict.fromkeys(range(24), "no forces"), [], ["No row carries forces", "Rows carry energy, fold"]),
+        (24, {}, ["database.units.energy=Hartre"], ["database.units.energy", "Did you mean Hartree?"]),
+        (24, {}, ["database.signs.forces=gradient"], ["database.signs.forces", "Did you mean gradients?"]),
         (24, {}, ["database.group=fold", "database.split.held_out=[9]"], ["'9'", "fold"]),
         (24, {}, ["database.format=ase_bd"], ["ase_db"]),
     ],
@@ -112,7 +116,7 @@ def test_data_that_cannot_be_loaded(
     said = refused(bare, "load")
     for words in told:
         assert words in said
-    assert not (bare.folder / "artifacts/load").exists() or not list((bare.folder / "artifacts/load").iterdir())
+    assert {path.name for path in (bare.folder / "artifacts/load").glob("*")} <= {"findings.jsonl"}
 
 
 def test_an_element_that_the_network_does_not_know(bare: Workspace) -> None:
@@ -127,9 +131,12 @@ def test_an_element_that_is_judged_but_not_trained_on(bare: Workspace) -> None:
     waters(bare.folder / "mine.db")
     with ase.db.connect(bare.folder / "mine.db", type="db") as database:
         ammonia = ase.Atoms("NHH", [[0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])
-        ammonia.calc = SinglePointCalculator(ammonia, energy=-100.0, forces=np.zeros((3, 3)))
+        ammonia.calc = SinglePointCalculator(ammonia, energy=-100.0, forces=BALANCED)
         database.write(ammonia, fold=9)
-    bare.pipeline("params", *OWN_DATA, *SMALL, "database.group=fold", "database.split.held_out=[9]")
+    chosen = [*OWN_DATA, *SMALL, "database.group=fold", "database.split.held_out=[9]"]
+    bare.pipeline("params", *chosen)
+    assert "in 'held_out', is one with N" in refused(bare, "load")
+    bare.pipeline("params", *chosen, "contract.unseen_element.policy=warn")
     for step in ("load", "precompute_pairs"):
         bare.pipeline(step)
     assert "'held_out' contains N" in refused(bare, "assemble")
@@ -151,7 +158,7 @@ def test_a_split_too_small_for_r2_has_none_and_still_its_errors(bare: Workspace)
     waters(bare.folder / "mine.db")
     with ase.db.connect(bare.folder / "mine.db", type="db") as database:
         water = ase.Atoms("OHH", [[0, 0, 0], [0.97, 0, 0], [-0.24, 0.95, 0]])
-        water.calc = SinglePointCalculator(water, energy=-380.0, forces=np.zeros((3, 3)))
+        water.calc = SinglePointCalculator(water, energy=-380.0, forces=BALANCED)
         database.write(water, fold=9)
     chosen = [*OWN_DATA, *SMALL, "training.max_epochs=1", "database.group=fold", "database.split.held_out=[9]"]
     bare.pipeline("params", *chosen)
@@ -161,7 +168,7 @@ def test_a_split_too_small_for_r2_has_none_and_still_its_errors(bare: Workspace)
     assert metrics["energy_per_atom"]["r2"] is None
     assert metrics["energy_per_atom"]["rmse"] > 0
     table = bare.pipeline("summary")
-    assert next(line for line in table.splitlines() if line.startswith("held out")).count("–") == 2
+    assert next(line for line in table.splitlines() if line.startswith("held out")).count("–") == 1
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(bare: Workspace, tmp_path: Path) -> None:

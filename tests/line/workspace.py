@@ -82,6 +82,11 @@ def clone(folder: Path, store: Path) -> Workspace:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    # What was compiled from these very files, which takes half a minute, comes along: their times are the same.
+    for compiled in (ROOT / "src").rglob("__pycache__/*.nb[ic]"):
+        place = folder / compiled.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(compiled, place)
     workspace = Workspace(folder, store)
     commit(workspace, "as cloned")
     return workspace

@@ -12,7 +12,7 @@ from forcefoundry.experiment.assembly import assemble_for_training
 from forcefoundry.graph import GraphModule, PredNode, ordered_ancestors
 from forcefoundry.losses import L2, MAE, MSE, R2, RMSE
 from forcefoundry.networks.base import NetworkNode
-from forcefoundry.pairs import BruteFinder
+from forcefoundry.pairs import ReferenceFinder
 from forcefoundry.targets.energy import EnergyNode
 from tests.builders import batch
 from tests.networks.reference import Arrays, fresh_network, packed, reference
@@ -40,7 +40,7 @@ def test_initial_sensitivities(path: Path) -> None:
 def test_pairs_are_those_of_the_file(path: Path) -> None:
     d = arrays(path)
     base = packed(d, {}).columns
-    found = BruteFinder()(base["positions"], base["cell"], base["pbc"], float(d["hp_cutoff"]), d["offsets"])
+    found = ReferenceFinder()(base["positions"], base["cell"], base["pbc"], float(d["hp_cutoff"]), d["offsets"])
     np.testing.assert_array_equal(found.i, d["pair_i"])
     np.testing.assert_array_equal(found.j, d["pair_j"])
     np.testing.assert_array_equal(found.S, d["pair_S"])

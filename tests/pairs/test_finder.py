@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
+import types
 from pathlib import Path
 
 import ase.neighborlist
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 
-from forcefoundry.pairs import BruteFinder, structure_key
+from forcefoundry.pairs import ReferenceFinder, nodes, structure_key
 from forcefoundry.pairs.finders import known_finders, make_finder
 from tests.outside import arrays, files, oracles
 from tests.pairs.brute_force import Structure, by_loops, listed, structures
 
 TRICKY = files(oracles(), "pairs_tricky*.npz")
-FINDER = BruteFinder()
+FINDER = ReferenceFinder()
 SQUARE = np.eye(3) * 4.0
 PERIODIC = np.array([True, True, True])
 OPEN = np.array([False, False, False])
@@ -93,11 +98,11 @@ def test_equal_to_ase(what: Structure) -> None:
 @given(structures())
 @settings(max_examples=40)
 def test_rows_and_images_taken_in_parts_change_nothing(what: Structure) -> None:
-    from forcefoundry.pairs import brute
+    from forcefoundry.pairs import reference
 
     whole = listed(what.found_by(FINDER))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(brute, "_CANDIDATES_AT_ONCE", 7)
+        patch.setattr(reference, "_CANDIDATES_AT_ONCE", 7)
         assert listed(what.found_by(FINDER)) == whole
 
 
@@ -199,10 +204,77 @@ def test_atoms_within_rounding_of_one_place_are_told(apart: float, shift: float)
     positions = np.array([[0.3, 0.2, 0.1], [0.3 + shift + apart, 0.2, 0.1]])
     cell, pbc = np.diag([4.0, 4.0, 4.0])[None], np.full((1, 3), shift > 0)
     with pytest.raises(ValueError, match=r"System 0: atoms 0 and 1 lie in one place"):
-        BruteFinder()(positions, cell, pbc, 3.0, np.array([0, 2]))
+        ReferenceFinder()(positions, cell, pbc, 3.0, np.array([0, 2]))
 
 
 def test_an_unknown_finder_is_told_with_the_nearest() -> None:
-    assert known_finders() == ["brute", "cpu"]
-    with pytest.raises(ValueError, match=r"pairs.finder is 'brut', which is not known. Did you mean brute\?"):
-        make_finder("brut")
+    assert known_finders() == ["auto", "cpu", "gpu", "reference"]
+    with pytest.raises(ValueError, match=r"pairs.finder is 'referenc', which is not known. Did you mean reference\?"):
+        make_finder("referenc")
+    for path in ("../pairs/cpu", "contract", "nodes", "native"):
+        with pytest.raises(ValueError, match="which is not known"):
+            make_finder(path)
+
+
+@pytest.mark.parametrize("triton", [True, False])
+def test_auto_is_gpu_on_cuda_with_triton_and_else_cpu(triton: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class GpuFinder:
+        def __init__(self, device: str, threads: int):
+            asked.append((device, threads))
+
+    gpu = types.ModuleType("forcefoundry.pairs.gpu")
+    gpu.GpuFinder = GpuFinder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "forcefoundry.pairs.gpu", gpu)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: gpu if triton else None)
+    made = make_finder("auto", "cuda:1", threads=2)
+    assert type(made).__name__ == ("GpuFinder" if triton else "CpuFinder")
+    assert asked == ([("cuda:1", 2)] if triton else [])
+    assert type(make_finder("auto", "cpu")).__name__ == "CpuFinder"
+
+
+def test_cpu_may_be_asked_for_where_the_model_is_on_cuda() -> None:
+    square = Structure(np.array([[0.0, 0, 0], [1.0, 0, 0]]), SQUARE, PERIODIC, 2.0)
+    assert listed(square.found_by(make_finder("cpu", "cuda"))) == [(0, 1, (0, 0, 0)), (1, 0, (0, 0, 0))]
+
+
+def test_what_a_finder_needs_and_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "forcefoundry.pairs.cpu", raising=False)
+    monkeypatch.setitem(sys.modules, "forcefoundry.pairs.native.memory", None)
+    with pytest.raises(ValueError, match=r"The finder 'cpu' needs forcefoundry.pairs.native.memory, which is not inst"):
+        make_finder("cpu")
+
+
+def test_pairs_are_imported_without_what_finding_them_takes() -> None:
+    """Steps that read their pairs need not wait for a compiler to be imported."""
+    code = (
+        "import sys, forcefoundry.pairs as pairs, forcefoundry.pairs.nodes as nodes\n"
+        "from forcefoundry.pairs.finders import make_finder\n"
+        "nodes.FindPairs(5.0), make_finder('auto')\n"
+        "print([name for name in ('numba', 'triton') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_pairs_are_found_by_the_best_finder_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def make(name: str, device: str) -> ReferenceFinder:
+        asked.append((name, device))
+        return ReferenceFinder()
+
+    monkeypatch.setattr(nodes, "make_finder", make)
+    nodes._best_finder.cache_clear()
+    try:
+        module = nodes.FindPairs(1.5)
+        assert asked == []
+        positions = torch.tensor([[0.0, 0, 0], [1.0, 0, 0]], dtype=torch.float64)
+        none = torch.zeros(1, 3, 3, dtype=torch.float64), torch.zeros(1, 3, dtype=torch.bool), torch.tensor([2])
+        for _ in range(2):
+            i, j, S = module(positions, *none)
+            assert (i.tolist(), j.tolist(), S.tolist()) == ([0, 1], [1, 0], [[0, 0, 0]] * 2)
+        assert asked == [("auto", "cpu")]
+    finally:
+        nodes._best_finder.cache_clear()

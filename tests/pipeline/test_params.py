@@ -54,6 +54,17 @@ def test_a_cutoff_reaches_the_network() -> None:
     assert isinstance(composed["pairs"]["cutoff"], float)
 
 
+@pytest.mark.parametrize("network", sorted(path.stem for path in (CONF / "network").glob("*.yaml")))
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+def test_every_network_goes_with_every_experiment(network: str, experiment: str) -> None:
+    plain, composed = (
+        params.compose([f"network={network}"]),
+        params.compose([f"network={network}", f"experiment={experiment}"]),
+    )
+    assert composed["network"] | {"cutoff": 0.0} == plain["network"] | {"cutoff": 0.0}
+    assert composed["network"]["cutoff"] == composed["pairs"]["cutoff"]
+
+
 def test_what_is_typed_beats_the_experiment_and_the_experiment_beats_the_defaults() -> None:
     default, experiment = params.compose(), params.compose(["experiment=cu_au"])
     assert experiment["network"] != default["network"]
@@ -78,6 +89,7 @@ def test_environment_names_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
         ("netwrok=hipnn", "netwrok is not a parameter. Did you mean network?"),
         ("network=hipn", "network has no option 'hipn'. Did you mean hipnn?"),
         ("network=null", "network has no option 'null'."),
+        ("network=hipnn/cu_ag", "network has no option 'hipnn/cu_ag'. Did you mean hipnn/cu_au?"),
         ("experiment=cu_ag", "experiment has no option 'cu_ag'. Did you mean cu_au?"),
         ("+experiment=cu_au", "write experiment=cu_au, without the plus"),
         ("+training.seed=3", "write training.seed=3, without the plus"),
@@ -106,6 +118,9 @@ def test_environment_names_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
         ("hardware.threads=null", "hardware.threads takes a whole number, like 1; got null"),
         ("hardware.threads=0", "hardware.threads is 0, expected a whole number of 1 or more"),
         ("hardware.processes=0", "hardware.processes is 0, expected a whole number of 1 or more"),
+        ("hardware.workers=-1", "hardware.workers is -1, expected a whole number of 0 or more"),
+        ("training.max_atoms=0", "training.max_atoms is 0, expected a whole number of 1 or more"),
+        ("training.max_pairs=many", "training.max_pairs takes a whole number, like 100000; got many"),
         ("database.split=null", "database.split is a section, got null"),
         ("database.split.held_out=null", "database.split.held_out takes a list, like ["),
         ("database.keys=null", "database.keys is a section, got null"),
@@ -157,6 +172,8 @@ def test_what_is_null_may_become_anything() -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "training.max_atoms",
+        "training.max_pairs",
         "training.gradient_clip",
         "training.averaging.decay",
         "training.averaging",
@@ -210,7 +227,7 @@ def test_the_form_for_ones_own_database_takes_five_lines(tmp_path: Path) -> None
 
 FORM = (CONF / "database" / "ase_db.yaml").read_text(encoding="utf-8").replace("???", "/data/my.db")
 TRAINING = (CONF / "training" / "default.yaml").read_text(encoding="utf-8")
-PAIRS = "finder: brute\ncutoff: 5\nsource: cache\n"
+PAIRS = "finder: reference\ncutoff: 5\nsource: cache\n"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ FILES: dict[str, Any] = {
             "dipole": {"key": "dipole", "unit": "e·Å", "count": 1204},
         },
         "splits": {"train": 904, "valid": 100, "test": 100, "held_out": 100},
+        "rows": {"in": 1207, "kept": 1204, "quarantined": 3, "rejected": 0},
         "source": "data.db",
         "digest": "d" * 64,
     },
@@ -55,7 +56,7 @@ FILES: dict[str, Any] = {
 }
 
 WHOLE = """\
-data    1 204 structures   H C O   energy eV ✓  forces eV/Å on 1 100  stress –  dipole e·Å ✓
+data    1 204 structures   H C O   energy eV ✓  forces eV/Å on 1 100  stress –  dipole e·Å ✓   3 quarantined
         904 train, 100 valid, 100 test, 100 held out
 pairs   1 166 kept, 38 computed in 0.4 s   9.1 MB
 train   412 epochs in 6 m 12 s (best 377)   12 345 weights   on cpu
@@ -74,6 +75,22 @@ def workspace(folder: Path, names: list[str]) -> Path:
 
 def test_the_whole_table(tmp_path: Path) -> None:
     assert table(workspace(tmp_path, list(FILES))) == WHOLE
+
+
+def test_what_was_converted_or_kept_out_is_told(tmp_path: Path) -> None:
+    told = {
+        "energy": {"unit": "eV", "count": 20, "unit_read": "kcal/mol", "factor": 0.04336, "sign": None},
+        "forces": {"unit": "eV/Å", "count": 8, "unit_read": "kcal/mol/Å", "factor": -0.04336, "sign": "gradients"},
+        "stress": {"unit": "eV/Å³", "count": 20, "unit_read": "eV/Å³", "factor": 1.0, "sign": None},
+    }
+    summary = {"n_structures": 20, "species": ["O"], "properties": told, "isolated_atoms": 3, "splits": {"train": 17}}
+    summary["rows"] = {"in": 22, "kept": 20, "quarantined": 0, "rejected": 2}
+    write_json(tmp_path / "artifacts/load/summary.json", summary)
+    assert table(tmp_path).splitlines() == [
+        "data    20 structures   O   energy eV from kcal/mol ✓  forces eV/Å from kcal/mol/Å gradients on 8  "
+        "stress eV/Å³ ✓   2 rejected",
+        "        17 train   3 isolated atoms kept out",
+    ]
 
 
 def test_before_it_is_recorded_there_is_no_review_row(tmp_path: Path) -> None:

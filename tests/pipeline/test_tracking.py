@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
@@ -18,6 +19,8 @@ from pipeline import params, tracking
 from pipeline.steps import record
 from pipeline.tracking import DataSet, Finished, public
 from pipeline.values import flat
+from tests.builders import database
+from tests.pipeline.card_room import card
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow's own use of SQLAlchemy warns at import
@@ -26,9 +29,24 @@ with warnings.catch_warnings():
 
 PARAMS = {
     "database": {"path": "artifacts/label/structures.db", "label": None},
+    "pairs": {"source": "on_the_fly", "cutoff": 5.0},
     "network": {"_target_": "forcefoundry.networks.hipnn.HIPNN", "resnet": True, "cutoff": 5.0},
     "plots": [{"_target_": "forcefoundry.plots.parity.Parity", "node": "forces"}],
     "tracking": {"experiment": "trial", "run_name": "first"},
+}
+ROWS = {"in": 15, "kept": 12, "quarantined": 2, "rejected": 1}
+CARD = card() | {
+    "rows": ROWS,
+    "splits": {"train": 8, "valid": 2, "test": 2},
+    "counts": [
+        {"config_type": "melt", "rows": 9, "splits": {"train": 7, "valid": 2, "test": 0}},
+        {"config_type": "bulk", "rows": 3, "splits": {"train": 1, "valid": 0, "test": 2}},
+    ],
+    "species": [{"symbol": "O", "atoms": 40, "rows": 12, "splits": {"train": 8, "valid": 2, "test": 2}}],
+    "files": [
+        {"file": "/data/a.xyz", "rows": 10, "sha256": "a" * 64},
+        {"file": "/data/b.xyz", "rows": 5, "sha256": "b" * 64},
+    ],
 }
 TAKEN = "MLFLOW_TRACKING_URI"
 
@@ -48,10 +66,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "periodic": "open",
             "properties": {"energy": {"key": "energy", "unit": "eV", "count": 12}},
             "splits": {"train": 8, "valid": 2, "test": 2, "held_out": 0},
+            "rows": ROWS,
             "source": "artifacts/label/structures.db",
             "digest": "0123456789abcdef" * 4,
         },
     )
+    members = {"train": range(8), "valid": range(8, 10), "test": range(10, 12)}
+    database(12, splits=members).save(artifacts / "load/columns")
+    write_json(artifacts / "load/card.json", CARD)
     receipt = {"computed": 12, "kept": 0, "seconds": 0.1, "bytes": 1000, "device": "cpu"}
     write_json(artifacts / "precompute_pairs/receipt.json", receipt)
     trained = {
@@ -124,15 +146,32 @@ def test_a_run_comes_back_whole(workspace: Path, capfd: pytest.CaptureFixture[st
     assert set(inputs) == {f"structures.db/{split}" for split in ("train", "valid", "test")}
     train = inputs["structures.db/train"]
     assert [(tag.key, tag.value) for tag in train.tags] == [("mlflow.data.context", "train")]
-    assert json.loads(train.dataset.profile) == {"n_structures": 8, "digest": "0123456789abcdef" * 4}
-    assert json.loads(train.dataset.source) == {"uri": "artifacts/label/structures.db"}
+    assert json.loads(train.dataset.profile) == {
+        "n_structures": 8,
+        "digest": "0123456789abcdef" * 4,
+        "rows": ROWS,
+        "splits": {"train": 8, "valid": 2, "test": 2, "held_out": 0},
+        "species": {"O": 8},
+        "config_types": {"melt": 7, "bulk": 1},
+    }
+    hashes = {"/data/a.xyz": "a" * 64, "/data/b.xyz": "b" * 64}
+    assert json.loads(train.dataset.source) == {
+        "uri": "artifacts/label/structures.db",
+        "files": [{"file": name, "sha256": digest} for name, digest in hashes.items()],
+    }
+    listed = "".join(f"{digest}  {Path(name).name}\n" for name, digest in hashes.items())
+    assert train.dataset.digest == hashlib.sha256(listed.encode()).hexdigest()[:36]
 
     place = workspace / "mlartifacts" / run.info.run_id / "artifacts"
     files = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
     models = {"model/model.json", "model/model.safetensors"}
-    shown = {"plots/parity_forces.png", "graph.md", "summary.txt"}
+    shown = {"plots/parity_forces.png", "graph.md", "summary.txt", "data_card.html"}
     assert files == models | shown | {"made_from/dvc.lock", "made_from/params.yaml"}
     assert (place / "summary.txt").read_text(encoding="utf-8").startswith("data    12 structures")
+    page = (place / "data_card.html").read_text(encoding="utf-8")
+    assert page == Path("artifacts/record/data_card.html").read_text(encoding="utf-8")
+    assert "<h1>Data card: structures.db</h1>" in page
+    assert "Components of the forces" in page
 
 
 def test_a_second_run_joins_the_experiment_and_sees_changed_code(workspace: Path) -> None:
@@ -158,7 +197,14 @@ def test_outside_git_and_dvc_there_are_no_such_tags(workspace: Path, monkeypatch
 
 @pytest.mark.parametrize(
     "missing",
-    ["load/summary.json", "train/history.csv", "train/model", "evaluate/metrics.json", "evaluate/plots"],
+    [
+        "load/summary.json",
+        "load/card.json",
+        "train/history.csv",
+        "train/model",
+        "evaluate/metrics.json",
+        "evaluate/plots",
+    ],
 )
 def test_a_missing_file_is_named_and_nothing_is_recorded(workspace: Path, missing: str) -> None:
     path = workspace / "artifacts" / missing
@@ -244,7 +290,8 @@ def test_an_experiment_made_by_a_server_over_the_same_store_takes_runs_without_i
 
 
 def test_many_of_everything_goes_in(workspace: Path) -> None:
-    data = [DataSet("d", split, "x" * 64, "s", 1) for split in ("train", "test")]
+    files = [("/" + "long/" * 400 + f"{at}.xyz", "a" * 64) for at in range(300)]
+    data = [DataSet("d", split, "x" * 64, "s", {"n": 1}, files) for split in ("train", "test")]
     many = {f"p{i}": "v" * 7000 for i in range(230)}
     run_id = tracking.log(Finished("trial", None, many, [], {f"m{i}": 1.0 for i in range(1500)}, data, {"t": "x"}))
     with warnings.catch_warnings():
@@ -252,6 +299,19 @@ def test_many_of_everything_goes_in(workspace: Path) -> None:
         run = MlflowClient(tracking.address()).get_run(run_id)
     assert len(run.data.params) == 230
     assert len(run.data.metrics) == 1500
+    source = json.loads(run.inputs.dataset_inputs[0].dataset.source)
+    assert [(one["file"], one["sha256"]) for one in source["files"]] == files[: len(source["files"])]
+    assert len(source["files"]) + source["more"] == 300
+
+
+def test_one_file_gives_its_own_hash_and_none_the_columns(workspace: Path) -> None:
+    for files, digest in (
+        (CARD["files"][:1], "a" * 36),
+        ([{**CARD["files"][0], "sha256": None}], "0123456789abcdef" * 4),
+    ):
+        write_json(workspace / "artifacts/load/card.json", CARD | {"files": files})
+        record.STEP.run(PARAMS)
+        assert {one.dataset.digest for one in recorded()[1].inputs.dataset_inputs} == {digest[:36]}
 
 
 def test_flat_names_and_public_addresses() -> None:

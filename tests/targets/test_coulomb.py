@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from forcefoundry.databases import Database
 from forcefoundry.graph import InputNode
 from forcefoundry.inputs import Inputs
-from forcefoundry.pairs import BruteFinder
+from forcefoundry.pairs import ReferenceFinder
 from forcefoundry.pairs.cache import compute_table, use_cache
 from forcefoundry.pairs.nodes import PairVectors
 from forcefoundry.targets.coulomb import COULOMB_CONSTANT, CoulombEnergy, CoulombNode
@@ -102,7 +102,7 @@ def test_second_derivatives() -> None:
     base = packed([drawn(8, 2, periodic=False), drawn(9, 2, periodic=True)])
     names = ["charges", "positions", "cell", "pbc", "n_atoms", "system_of_atom"]
     charges, positions, cell, *rest = tensors(base, names)
-    pairs = BruteFinder()(*(base.columns[name] for name in ("positions", "cell", "pbc")), 3.0, base.offsets)
+    pairs = ReferenceFinder()(*(base.columns[name] for name in ("positions", "cell", "pbc")), 3.0, base.offsets)
     i, j, S = (torch.from_numpy(part) for part in (pairs.i, pairs.j, pairs.S))
     assert len(i) > 4
     module, between = CoulombEnergy(3.0, accuracy=1e-2), PairVectors()

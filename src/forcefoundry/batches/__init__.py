@@ -1,6 +1,7 @@
-"""Packed batches from columns and pairs."""
+"""Packed batches from columns and pairs: which structures, as tensors, and made ahead of time."""
 
 from forcefoundry.batches.batch import Batch, Packer
-from forcefoundry.batches.sampling import in_order, shuffled
+from forcefoundry.batches.prefetch import prefetched
+from forcefoundry.batches.sampling import Budget, Sampler, in_order
 
-__all__ = ["Batch", "Packer", "in_order", "shuffled"]
+__all__ = ["Batch", "Budget", "Packer", "Sampler", "in_order", "prefetched"]

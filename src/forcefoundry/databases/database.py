@@ -1,17 +1,24 @@
-"""A data set in memory: packed columns, splits, and which columns a model and a loss read. Knows nothing of nodes."""
+"""A data set: packed columns, in memory or mapped, splits, and what a model and a loss read. Knows no nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forcefoundry.columns import DERIVED, STRUCTURE
+from forcefoundry.columns import DERIVED
 from forcefoundry.databases.checks import checked_columns
-from forcefoundry.files import written_whole
+from forcefoundry.databases.folder import Contents, read_folder, write_folder
+from forcefoundry.databases.keys import Keys, keys_of
+from forcefoundry.databases.mapped import MappedColumns, PackedColumns, pieces
+from forcefoundry.databases.shards import ShardWriter
+from forcefoundry.files import told_as
+
+_ATOMS_AT_ONCE = 100_000
 
 
 class Database:
@@ -26,7 +33,9 @@ class Database:
 
     Attributes:
         columns: read-only copies, since what was computed from them, pairs above all, would not follow a change. For
-            changed columns make a new database: `Database({**old.columns, "positions": new}, old.splits)`.
+            changed columns make a new database: `Database({**old.columns, "positions": new}, old.splits)`. Of a
+            database that `load` opened, each look copies a column into memory; `columns.take` copies some rows.
+        offsets: (n + 1,) where the atoms of each structure start.
         inputs, targets: the columns that a model and its loss read; set them from `db_info` after assembling.
         pairs: cached pairs by cutoff, put there by `use_cache`; what they are, only their reader knows.
     """
@@ -37,9 +46,16 @@ class Database:
         splits: Mapping[str, NDArray[np.int64]] | None = None,
         partial: Collection[str] = (),
     ):
-        self.columns, self.offsets = checked_columns(columns, partial)
-        self.splits = {name: np.asarray(rows, dtype=np.int64) for name, rows in (splits or {}).items()}
-        for name, rows in (splits or {}).items():
+        held, offsets = checked_columns(columns, partial)
+        self.columns: PackedColumns | MappedColumns = PackedColumns(held, offsets)
+        self.partial = tuple(partial)
+        self._known: Contents | None = None
+        self._set_splits(splits or {})
+
+    def _set_splits(self, splits: Mapping[str, NDArray[np.int64]]) -> None:
+        self.offsets = self.columns.offsets
+        self.splits = {name: np.asarray(rows, dtype=np.int64) for name, rows in splits.items()}
+        for name, rows in splits.items():
             if np.asarray(rows).size and np.asarray(rows).dtype.kind not in "iu":
                 raise ValueError(f"The split {name!r} holds {np.asarray(rows).dtype} values, expected indices.")
         every = np.concatenate(list(self.splits.values())) if self.splits else np.zeros(0, dtype=np.int64)
@@ -58,6 +74,8 @@ class Database:
     @property
     def species(self) -> tuple[int, ...]:
         """The atomic numbers that occur, ascending."""
+        if self._known is not None:
+            return self._known.species
         return tuple(int(number) for number in np.unique(self.columns["species"]))
 
     def split(self, name: str) -> NDArray[np.int64]:
@@ -70,6 +88,28 @@ class Database:
         """Where the atoms of one structure lie in the ATOM columns."""
         return slice(int(self.offsets[structure]), int(self.offsets[structure + 1]))
 
+    @property
+    def n_atoms(self) -> NDArray[np.int64]:
+        """The number of atoms of each structure, (n,)."""
+        return np.diff(self.offsets)
+
+    def take(
+        self, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+        """Positions (N, 3) and cell (m, 3, 3), Å, pbc (m, 3) and offsets (m + 1,) of m structures, packed anew."""
+        positions, cell, pbc = (self.columns.take(name, rows) for name in ("positions", "cell", "pbc"))
+        return positions, cell, pbc, np.concatenate([[0], np.cumsum(self.n_atoms[rows])])
+
+    def keys(self) -> Keys:
+        """The structures' content keys, (n, 32).
+
+        Those that were saved with the columns are taken once the columns' bytes were seen to be what they were then.
+        """
+        if self._known is None:
+            return keys_of(self.columns)
+        self._known.columns.check()
+        return self._known.keys
+
     def check_columns(self, names: list[str]) -> None:
         """Refuse names that are neither a column here, nor made by the batch, nor a cached pair column."""
         for name in names:
@@ -78,33 +118,31 @@ class Database:
                 raise ValueError(f"The database has no column {name!r}; it has {', '.join(self.columns)}.")
 
     def save(self, folder: Path | str) -> None:
-        """Write one .npy file a column and a split; equal databases give equal bytes."""
-        with written_whole(folder) as draft:
-            draft.mkdir()
-            for name, values in self.columns.items():
-                _save_array(draft / f"{name}.npy", values)
-            for name, rows in self.splits.items():
-                _save_array(draft / f"split.{name}.npy", rows)
+        """Write the folder that `load` opens; equal databases give equal bytes."""
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with told_as(folder), TemporaryDirectory(prefix=f".{folder.name}.shards.", dir=folder.parent) as beside:
+            writer = ShardWriter(Path(beside))
+            for part in pieces(np.arange(len(self)), self.n_atoms, _ATOMS_AT_ONCE):
+                writer.add({name: self.columns.take(name, part) for name in self.columns})
+            writer.flush()
+            write_folder(
+                folder,
+                writer.paths,
+                {name: name for name in self.columns},
+                writer.rows(),
+                self.n_atoms,
+                self.keys(),
+                self.splits,
+                self.partial,
+                self.species,
+            )
 
     @classmethod
     def load(cls, folder: Path | str) -> Database:
-        """Read what `save` wrote."""
-        files = sorted(Path(folder).glob("*.npy"))
-        if not files:
-            raise FileNotFoundError(f"{folder} holds no columns: run the load step first.")
-        arrays = {path.stem: np.load(path, allow_pickle=False) for path in files}
-        splits = {name.removeprefix("split."): rows for name, rows in arrays.items() if name.startswith("split.")}
-        columns = {name: values for name, values in arrays.items() if not name.startswith("split.")}
-        return cls(columns, splits, partial=set(columns) - set(STRUCTURE))
-
-
-class _Writer:
-    """The `write` of a file and nothing else: given the file itself, NumPy hides that a disk is full."""
-
-    def __init__(self, file: BinaryIO):
-        self.write = file.write
-
-
-def _save_array(path: Path, values: NDArray[Any]) -> None:
-    with path.open("wb") as file:
-        np.save(_Writer(file), np.ascontiguousarray(values), allow_pickle=False)
+        """Open what `save` or the door wrote: columns stay on disk, mapped, and rows are read when they are needed."""
+        found = cls.__new__(cls)
+        found._known = read_folder(folder)
+        found.columns, found.partial = found._known.columns, found._known.partial
+        found._set_splits(found._known.splits)
+        return found

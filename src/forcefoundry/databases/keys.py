@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Keys = NDArray[np.uint8]
+"""Keys of structures, (n, 32): a row is one sha256."""
+
 
 def structure_key(
     species: NDArray[np.int64], positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]
@@ -29,12 +32,30 @@ def structure_key(
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).digest()
 
 
-def keys_of(columns: Mapping[str, NDArray[Any]]) -> list[bytes]:
-    """The key of every structure of packed columns, in their order."""
-    offsets = np.concatenate([[0], np.cumsum(columns["n_atoms"])])
-    spans = [slice(start, stop) for start, stop in pairwise(offsets)]
-    species, positions, cell, pbc = (columns[name] for name in ("species", "positions", "cell", "pbc"))
-    return [structure_key(species[atoms], positions[atoms], cell[at], pbc[at]) for at, atoms in enumerate(spans)]
+def keys_of(columns: Mapping[str, NDArray[Any]]) -> Keys:
+    """The keys (n, 32) of all structures of packed columns, in their order: a row is what `structure_key` gives."""
+    n_atoms = np.ascontiguousarray(columns["n_atoms"], dtype="<i8")
+    ends = np.concatenate([[0], np.cumsum(n_atoms)])
+    # Canonical bytes of whole columns at once; what remains to be done for each structure is hashing.
+    pbc = np.ascontiguousarray(columns["pbc"], dtype=bool)
+    numbers = _bytes(n_atoms)
+    species = _bytes(np.asarray(columns["species"], dtype="<i8"))
+    positions = _bytes(np.asarray(columns["positions"], dtype="<f8") + 0.0)
+    cell = _bytes(np.where(pbc[:, :, None], np.asarray(columns["cell"], dtype="<f8"), 0.0) + 0.0)
+    axes = _bytes(pbc.view("u1"))
+    digests = bytearray()
+    for at, (start, stop) in enumerate(pairwise(ends.tolist())):
+        content = hashlib.sha256(numbers[8 * at : 8 * at + 8])
+        content.update(species[8 * start : 8 * stop])
+        content.update(positions[24 * start : 24 * stop])
+        content.update(cell[72 * at : 72 * at + 72])
+        content.update(axes[3 * at : 3 * at + 3])
+        digests += content.digest()
+    return np.frombuffer(bytes(digests), dtype=np.uint8).reshape(-1, 32)
+
+
+def _bytes(values: NDArray[Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(values).reshape(-1).view("u1").data)
 
 
 def is_flat(cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> bool:

@@ -20,10 +20,10 @@ from forcefoundry.graph import (
     ordered_ancestors,
 )
 from forcefoundry.losses.penalty import Penalty
-from forcefoundry.pairs.brute import BruteFinder
 from forcefoundry.pairs.cache import cached_nodes, compute_table, finder_nodes, use_cache
 from forcefoundry.pairs.contract import Finder
 from forcefoundry.pairs.dense import DensePairTable
+from forcefoundry.pairs.finders import make_finder
 from forcefoundry.pairs.nodes import FindPairs
 from forcefoundry.pairs.table import PairTable
 from forcefoundry.plots.maker import PlotMaker
@@ -136,8 +136,8 @@ def precompute_pairs(
     Args:
         model: an assembled model with a pair finder.
         database: gets the pairs of all its structures, whatever its splits are or will be.
-        batch_size: kept for the signature's sake; structures are taken one at a time.
-        device: where distances are computed; None leaves it to the model's own finder.
+        batch_size: kept for the signature's sake; structures are taken some ten thousand atoms at a time.
+        device: where distances are computed, by the fastest finder there; None leaves it to the model's own finder.
         make_dense: keep the pairs as one dense array instead of ragged lists.
         n_images: how many images to each side the dense array reaches; ragged lists need no limit and ignore it.
 
@@ -157,7 +157,7 @@ def precompute_pairs(
     finders.update({cutoff: None for cutoff in cached if cutoff not in {**database.pairs, **finders}})
     if not finders and not cached:
         raise ValueError("The model has no pair finder: there are no pairs to compute.")
-    chosen = BruteFinder(str(device)) if device is not None else None
+    chosen = make_finder("auto", str(device)) if device is not None else None
     tables: dict[float, PairTable | DensePairTable] = {}
     for cutoff, finder in finders.items():
         table = compute_table(database, cutoff, chosen or finder)

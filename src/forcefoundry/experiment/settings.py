@@ -26,7 +26,8 @@ class Schedule:
 class TrainingSettings:
     """Settings of a training run.
 
-    seed: of the order of batches. max_epochs: how long at most. batch_size, evaluation_batch_size: structures.
+    seed: of the order of batches. max_epochs: how long at most. batch_size, evaluation_batch_size: structures in a
+    batch at most. max_atoms, max_pairs: atoms and ordered pairs in a batch of either kind at most; None for any number.
     learning_rate: of Adam at the start. gradient_clip: largest norm of all gradients together; None for none.
     patience: epochs without a better model before training ends; None for never. averaging_decay: of the exponential
     average of weights that is validated and kept; None for the weights themselves. best_by: the validation loss whose
@@ -37,6 +38,8 @@ class TrainingSettings:
     max_epochs: int = 100
     batch_size: int = 8
     evaluation_batch_size: int = 64
+    max_atoms: int | None = None
+    max_pairs: int | None = None
     learning_rate: float = 5e-3
     schedule: Schedule = field(default_factory=Schedule)
     gradient_clip: float | None = 10.0
@@ -48,6 +51,10 @@ class TrainingSettings:
         for name in ("max_epochs", "batch_size", "evaluation_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}, expected at least 1.")
+        for name in ("max_atoms", "max_pairs"):
+            most = getattr(self, name)
+            if most is not None and not most >= 1:
+                raise ValueError(f"training.{name} is {most}, expected at least 1, or null for any number.")
         if not self.learning_rate > 0:
             raise ValueError(f"training.learning_rate is {self.learning_rate}, expected more than 0.")
         if self.gradient_clip is not None and not self.gradient_clip > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from forcefoundry.batches import Batch, Packer, in_order, shuffled
+from forcefoundry.batches import Batch, Packer, Sampler, in_order, prefetched
 from forcefoundry.databases.database import Database
 from forcefoundry.experiment.assembly import TrainingModules
 from forcefoundry.experiment.averaging import AveragedWeights
@@ -47,6 +47,7 @@ class Trainer:
         checkpoint: where to keep the state after each epoch; None keeps none.
         on_epoch: told of each epoch as it ends.
         on_batch: told the number of structures of each batch as it ends.
+        workers: threads that pack the next batches meanwhile; changes no bit.
     """
 
     def __init__(
@@ -58,14 +59,14 @@ class Trainer:
         checkpoint: Path | None = None,
         on_epoch: Callable[[Row], None] = lambda row: None,
         on_batch: Callable[[int], None] = lambda n: None,
+        workers: int = 0,
     ):
         self.modules = modules
         self.settings = settings
         self.checkpoint = checkpoint
         self._on_epoch, self._on_batch = on_epoch, on_batch
-        self._train, self._valid = database.split("train"), database.split("valid")
-        for name, rows in (("train", self._train), ("valid", self._valid)):
-            if not len(rows):
+        for name in ("train", "valid"):
+            if not len(database.split(name)):
                 raise ValueError(f"The split {name!r} is empty. Give it structures: raise database.split, or add data.")
         if settings.best_by not in modules.evaluator.names:
             raise ValueError(
@@ -78,6 +79,10 @@ class Trainer:
             )
         _check_inputs(database)
         self._packer = Packer(database, [*database.inputs, *database.targets], device)
+        budgets = self._packer.budgets(settings.max_atoms, settings.max_pairs)
+        self._sampler = Sampler(database.split("train"), settings.batch_size, settings.seed, budgets)
+        self._valid = in_order(database.split("valid"), settings.evaluation_batch_size, budgets)
+        self._workers = workers
         self._inputs, self._targets = list(database.inputs), list(database.targets)
         model = modules.model.to(device)
         modules.loss.to(device)
@@ -121,26 +126,29 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> float:
         model, loss = self.modules.model.train(), self.modules.loss.train()
         total, n_structures = 0.0, 0
-        batches = list(shuffled(self._train, self.settings.batch_size, self.settings.seed, epoch))
-        for number, structures in enumerate(batches):
-            self._set_rate(epoch - 1 + number / len(batches))
-            batch = self._packer.pack(structures)
-            self._flat.zero_grad()
-            value = self._loss_of(model, loss, batch)
-            total += float(value.detach()) * len(structures)
-            n_structures += len(structures)
-            if not math.isfinite(total):
-                raise ValueError(
-                    f"The training loss became {float(value.detach())} in epoch {epoch}, batch {number + 1} of "
-                    f"{len(batches)}. Lower training.learning_rate, or set training.gradient_clip."
-                )
-            value.backward()  # type: ignore[no-untyped-call]
-            if self.settings.gradient_clip is not None:
-                torch.nn.utils.clip_grad_norm_(self._weights, self.settings.gradient_clip)
-            self._optimizer.step()
-            self._average.update()
-            self._on_batch(len(structures))
+        batches = self._sampler.epoch(epoch)
+        with prefetched(self._packer, batches, self._workers) as packed:
+            for number, (structures, batch) in enumerate(zip(batches, packed, strict=True)):
+                self._set_rate(epoch - 1 + number / len(batches))
+                self._flat.zero_grad()
+                value = self._loss_of(model, loss, batch)
+                total += float(value.detach()) * len(structures)
+                n_structures += len(structures)
+                if not math.isfinite(total):
+                    raise ValueError(
+                        f"The training loss became {float(value.detach())} in epoch {epoch}, batch {number + 1} of "
+                        f"{len(batches)}. Lower training.learning_rate, or set training.gradient_clip."
+                    )
+                self._step(value)
+                self._on_batch(len(structures))
         return total / n_structures
+
+    def _step(self, value: torch.Tensor) -> None:
+        value.backward()  # type: ignore[no-untyped-call]
+        if self.settings.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._weights, self.settings.gradient_clip)
+        self._optimizer.step()
+        self._average.update()
 
     def _loss_of(self, model: torch.nn.Module, loss: torch.nn.Module, batch: Batch) -> torch.Tensor:
         outputs = model(*(batch[name] for name in self._inputs))
@@ -148,11 +156,8 @@ class Trainer:
         return value
 
     def _validate(self) -> dict[str, float]:
-        return self.modules.evaluator.evaluate(self._valid_batches())
-
-    def _valid_batches(self) -> Iterator[Batch]:
-        for structures in in_order(self._valid, self.settings.evaluation_batch_size):
-            yield self._packer.pack(structures)
+        with prefetched(self._packer, self._valid, self._workers) as packed:
+            return self.modules.evaluator.evaluate(packed)
 
     def _keep_if_best(self, row: Row, epoch: int) -> None:
         value = row[f"valid_{self.settings.best_by}"]
@@ -226,8 +231,8 @@ class Trainer:
 def _check_inputs(database: Database) -> None:
     """Refuse a column that the model reads and that not every structure has: a label may be absent, an input not."""
     for name in database.inputs:
-        values = database.columns.get(name)
-        if values is not None and values.dtype.kind == "f" and np.isnan(values).any():
+        values = database.columns.get(name) if name in database.partial else None
+        if values is not None and np.isnan(values).any():
             row = int(np.argmax(np.isnan(values.reshape(len(values), -1)).any(axis=1)))
             raise ValueError(
                 f"The model reads the column {name!r}, which is absent in row {row}. Leave such structures out."

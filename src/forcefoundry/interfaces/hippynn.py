@@ -98,7 +98,7 @@ def _params(
             **objective_options,
             "first_is_interacting": architecture["first_is_interacting"],
         },
-        "pairs": {"finder": "brute", "cutoff": network["cutoff"]},
+        "pairs": {"finder": "auto", "cutoff": network["cutoff"]},
         "training": {"seed": 0, "dtype": dtype},
     }
 

@@ -13,10 +13,13 @@ from forcefoundry.build import build, cast, dtype_of, seeded
 from forcefoundry.files import read_json, write_json, written_whole
 from forcefoundry.graph import ordered_ancestors
 from forcefoundry.objectives import Objective
-from forcefoundry.pairs.finders import make_finder
+from forcefoundry.pairs.finders import AUTO, make_finder
 
 MADE_BY = ("network", "objective", "pairs", "training")
 """The sections of the parameters that a trained model is a result of, beside the data."""
+
+CHANGES_NOTHING = {"finder"}
+"""Keys of these sections that do not count: every finder finds the same pairs, to the last bit."""
 
 
 def build_objective(params: Mapping[str, Any], species: Sequence[int]) -> Objective:
@@ -32,7 +35,9 @@ def build_objective(params: Mapping[str, Any], species: Sequence[int]) -> Object
             raise ValueError(f"network.species lacks the atomic numbers {lacking}, which the data contain. Add them.")
     with seeded(int(params["training"]["seed"])):
         network = build(network_config, species=list(species))
-        finder = make_finder(str(params["pairs"]["finder"]))
+        name = str(params["pairs"]["finder"])
+        # Which of auto and gpu it is depends on where a batch lies: the model may be used on another machine.
+        finder = None if name in (AUTO, "gpu") else make_finder(name)
         objective = build(params["objective"], network=network, finder=finder)
     assert isinstance(objective, Objective)
     dtype = dtype_of(str(params["training"]["dtype"]))
@@ -82,7 +87,7 @@ def check_model(folder: Path | str, params: Mapping[str, Any]) -> None:
     """Refuse a saved model that was made with other parameters than these; the first that differs is named."""
     made = read_json(Path(folder) / "model.json")
     for section in MADE_BY:
-        for key in sorted({*made[section], *params[section]}):
+        for key in sorted({*made[section], *params[section]} - CHANGES_NOTHING):
             if made[section].get(key) != params[section].get(key):
                 raise ValueError(
                     f"The model in {folder} was made with {section}.{key} = {made[section].get(key)!r}, but it is "

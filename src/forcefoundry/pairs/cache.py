@@ -3,72 +3,62 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from forcefoundry.databases.database import Database
-from forcefoundry.databases.keys import keys_of
+from forcefoundry.databases.keys import Keys
+from forcefoundry.databases.mapped import pieces
 from forcefoundry.graph import Node, ordered_ancestors, replace_node
-from forcefoundry.pairs.brute import BruteFinder
-from forcefoundry.pairs.contract import CONTRACT_VERSION, Finder, Pairs
+from forcefoundry.pairs.contract import CONTRACT_VERSION, Finder
+from forcefoundry.pairs.finders import make_finder
 from forcefoundry.pairs.nodes import CachedPairsNode, PairFinderNode
-from forcefoundry.pairs.store import PairStore, fill
+from forcefoundry.pairs.packing import half_of, in_words, joined
+from forcefoundry.pairs.store import Filled, PairStore, fill
+from forcefoundry.pairs.store.filling import ATOMS_AT_ONCE, Progress
 from forcefoundry.pairs.table import PairTable
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
-
-def digest_of(keys: Iterable[bytes], cutoff: float) -> str:
-    """What later steps depend on: sorted keys, cutoff and contract version, not how the store grew."""
+def digest_of(keys: Keys, cutoff: float) -> str:
+    """What later steps depend on: sorted keys (n, 32), cutoff and contract version, not how the store grew."""
     text = f"forcefoundry pairs, contract {CONTRACT_VERSION}, cutoff {float(cutoff).hex()}\n".encode()
-    return hashlib.sha256(text + b"".join(sorted(set(keys)))).hexdigest()
+    return hashlib.sha256(text + distinct(keys).tobytes()).hexdigest()
 
 
-def find_one(database: Database, at: int, cutoff: float, finder: Finder) -> Pairs:
-    """The pairs of one structure, atoms counted from 0; errors name the structure's place in the database."""
-    atoms = database.atoms(at)
-    try:
-        return finder(
-            database.columns["positions"][atoms],
-            database.columns["cell"][at : at + 1],
-            database.columns["pbc"][at : at + 1],
-            cutoff,
-            np.array([0, atoms.stop - atoms.start]),
-        )
-    except ValueError as error:
-        raise ValueError(str(error).replace("System 0", f"Structure {at} of the database", 1)) from None
+def distinct(keys: Keys) -> Keys:
+    """The keys without repeats, sorted."""
+    whole = np.unique(np.ascontiguousarray(keys, dtype=np.uint8).reshape(-1, 32).view("V32"))
+    return whole.view(np.uint8).reshape(-1, 32)
 
 
 def fill_cache(
     database: Database,
     store: PairStore,
     finder: Finder | None = None,
-    progress: Progress = iter,
-) -> int:
-    """Compute and keep the pairs that the store lacks; needs no network and no loss. The number computed."""
-    chosen = finder or BruteFinder()
-    return fill(store, keys_of(database.columns), lambda at: find_one(database, at, store.cutoff, chosen), progress)
+    progress: Progress = lambda structures, pairs: None,
+) -> Filled:
+    """Compute and keep the pairs that the store lacks; needs no network and no loss."""
+    return fill(store, database.keys(), database, finder or make_finder("auto"), progress)
 
 
 def read_table(database: Database, store: PairStore) -> PairTable:
     """The pairs of all structures of the database out of the store; one that is absent is a ValueError."""
-    keys = keys_of(database.columns)
-    held = store.where()
-    absent = [at for at, key in enumerate(keys) if key not in held]
-    if absent:
-        raise ValueError(
-            f"The pair cache lacks {len(absent)} of {len(keys)} structures (the first is structure {absent[0]}) within "
-            f"{store.cutoff} Å: the structures or the cutoff changed. Run precompute_pairs again."
-        )
-    return PairTable.of_parts(store.cutoff, [store.read(key) for key in keys])
+    return store.table(database.keys(), database.n_atoms)
 
 
 def compute_table(database: Database, cutoff: float, finder: Finder | None = None) -> PairTable:
     """The pairs of all structures of the database, computed now and kept in memory only."""
-    chosen = finder or BruteFinder()
-    return PairTable.of_parts(cutoff, [find_one(database, at, cutoff, chosen) for at in range(len(database))])
+    chosen = finder or make_finder("auto")
+    halves = []
+    for rows in pieces(np.arange(len(database)), database.n_atoms, ATOMS_AT_ONCE):
+        try:
+            positions, cell, pbc, offsets = database.take(rows)
+            halves.append(half_of(chosen, positions, cell, pbc, cutoff, offsets))
+        except ValueError as error:
+            raise in_words(error, rows) from None
+    return PairTable.of_half(cutoff, joined(halves))
 
 
 def finder_nodes(nodes: Iterable[Node]) -> list[PairFinderNode]:

@@ -10,8 +10,9 @@ by (i, j, S).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from forcefoundry.databases.keys import is_flat
 
 COINCIDENT = 1e-8
 """Å. Atoms closer than this lie in one place: what is between them is rounding, not a distance."""
+
+LARGEST = 1e15
+"""Å. Cutoffs, coordinates and cells beyond this are mistakes; the finders' float32, which picks, ends not far away."""
 
 CONTRACT_VERSION = 1
 """Raised whenever the set of pairs of some structure, or their order, changes."""
@@ -57,15 +61,21 @@ class Finder(Protocol):
         ...
 
 
-def check_cutoff(cutoff: float) -> float:
-    """A cutoff is a finite length above 0 Å; anything else is a ValueError."""
-    if not np.isfinite(cutoff) or cutoff <= 0:
-        raise ValueError(f"The cutoff is {cutoff} Å, expected a length above 0 Å. Set pairs.cutoff.")
-    return float(cutoff)
+def check_cutoff(cutoff: Any) -> float:
+    """A cutoff is a length above 0 Å, up to `LARGEST`; anything else is a ValueError."""
+    try:
+        length = math.nan if isinstance(cutoff, str | bytes) else float(cutoff)
+    except (TypeError, ValueError, OverflowError):
+        length = math.nan
+    if not math.isfinite(length) or length <= 0:
+        raise ValueError(f"The cutoff is {cutoff!r} Å, expected a length above 0 Å. Set pairs.cutoff.")
+    if length > LARGEST:
+        raise ValueError(f"The cutoff is {length} Å, expected at most {LARGEST:g} Å. Set pairs.cutoff.")
+    return length
 
 
 def check_structure(positions: Floats, cell: Floats, pbc: Bools, system: int) -> None:
-    """Refuse one structure whose pairs are not defined: non-finite numbers, or periodic vectors that span no cell."""
+    """Refuse one structure whose pairs are not defined: numbers not finite or beyond `LARGEST`, or a flat cell."""
     bad = ~np.isfinite(positions).all(axis=1)
     if bad.any():
         atom = int(np.flatnonzero(bad)[0])
@@ -73,15 +83,46 @@ def check_structure(positions: Floats, cell: Floats, pbc: Bools, system: int) ->
             f"System {system}, atom {atom}: its position is {positions[atom].tolist()}, expected finite numbers in Å. "
             "Repair or remove the structure."
         )
+    bad = (np.abs(positions) > LARGEST).any(axis=1)
+    if bad.any():
+        atom = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"System {system}, atom {atom}: its position is {positions[atom].tolist()}, expected numbers in Å of at "
+            f"most {LARGEST:g}. Repair or remove the structure."
+        )
     vectors = cell[pbc]
     if len(vectors):
         if not np.isfinite(vectors).all():
             raise ValueError(f"System {system}: its cell is {cell.tolist()}, expected finite numbers in Å.")
+        if np.abs(vectors).max() > LARGEST:
+            raise ValueError(
+                f"System {system}: its cell is {cell.tolist()}, expected numbers in Å of at most {LARGEST:g}. "
+                "Repair or remove the structure."
+            )
         if is_flat(cell, pbc):
             raise ValueError(
                 f"System {system} is periodic but its periodic lattice vectors {vectors.tolist()} are zero or lie in "
                 "one plane. Give a cell with volume, or set pbc to False for that direction."
             )
+
+
+def check_shapes(positions: Floats, cell: Floats, pbc: Bools, offsets: Ints) -> None:
+    """Refuse arrays that do not belong together; compiled code reads where it is told to."""
+    if offsets.ndim != 1:
+        raise ValueError(f"The offsets have the shape {offsets.shape}, expected (S + 1,) for S systems.")
+    systems = len(offsets) - 1
+    if positions.ndim != 2 or positions.shape[1] != 3 or cell.shape[1:] != (3, 3) or pbc.shape[1:] != (3,):
+        raise ValueError(
+            f"Positions, cell and pbc have the shapes {positions.shape}, {cell.shape} and {pbc.shape}, expected "
+            "(N, 3), (S, 3, 3) and (S, 3)."
+        )
+    if systems < 0 or len(cell) < systems or len(pbc) < systems:
+        raise ValueError(f"There are {len(cell)} cells and {len(pbc)} pbc for {systems} systems, expected one each.")
+    if offsets[0] != 0 or offsets[-1] > len(positions) or np.any(offsets[1:] < offsets[:-1]):
+        raise ValueError(
+            f"The offsets run from {offsets[0]} to {offsets[-1]} for {len(positions)} atoms, expected numbers that "
+            "start at 0, never fall, and end within the atoms."
+        )
 
 
 def coincident(system: int, first: int, second: int) -> ValueError:

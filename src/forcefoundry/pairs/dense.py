@@ -27,25 +27,31 @@ class DensePairTable:
         """Number of ordered pairs of all structures."""
         return int(np.count_nonzero(self.near))
 
+    @property
+    def pairs_of_structure(self) -> Ints:
+        """(n,) number of ordered pairs of each structure."""
+        return np.asarray(np.count_nonzero(self.near, axis=(1, 2, 3, 4, 5)), dtype=np.int64)
+
     @classmethod
     def of_table(cls, table: PairTable, n_images: int) -> DensePairTable:
         """The same pairs, dense.
 
         A pair outside the range is a ValueError that names its structure and the n_images that suffices for all.
         """
-        reach = np.abs(table.S).max(axis=1, initial=0)
-        structure = np.repeat(np.arange(len(table.offsets) - 1), np.diff(table.offsets))
+        starts, pairs = table.all_pairs()
+        reach = np.abs(pairs.S).max(axis=1, initial=0)
+        structure = np.repeat(np.arange(len(table)), np.diff(starts))
         if (reach > n_images).any():
             first = int(np.argmax(reach > n_images))
             raise ValueError(
                 f"Structure {structure[first]} of the database has a pair with the lattice shift "
-                f"{table.S[first].tolist()}, outside n_images={n_images}. n_images={int(reach.max())} suffices for all "
+                f"{pairs.S[first].tolist()}, outside n_images={n_images}. n_images={int(reach.max())} suffices for all "
                 "structures; make_dense=False needs none."
             )
-        n = int(max(table.i.max(initial=-1), table.j.max(initial=-1))) + 1
+        n = int(pairs.i.max(initial=-1)) + 1
         side = 2 * n_images + 1
-        near = np.zeros((len(table.offsets) - 1, n, n, side, side, side), dtype=np.bool_)
-        near[(structure, table.i, table.j, *(table.S + n_images).T)] = True
+        near = np.zeros((len(table), n, n, side, side, side), dtype=np.bool_)
+        near[(structure, pairs.i, pairs.j, *(pairs.S + n_images).T)] = True
         return cls(table.cutoff, near)
 
     def batch(self, structures: Ints, first_atoms: Ints) -> Pairs:

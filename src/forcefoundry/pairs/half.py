@@ -11,18 +11,16 @@ code 0, which no other pair has, and stands in `wide`, in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forcefoundry.pairs.contract import Ints, Pairs
-from forcefoundry.pairs.native.mirror import mirror
-
-Result = TypeVar("Result")
+from forcefoundry.pairs.native.memory import block
+from forcefoundry.pairs.native.threads import side_by_side, spans
 
 
 @dataclass(frozen=True)
@@ -57,30 +55,31 @@ class HalfPairs:
 
         i, j and S share one block of memory, which lives as long as any of them.
         """
-        n_pairs = 2 * len(self.codes)
-        # One large block: large ones come in large pages, and making pages costs more than filling them.
-        block = np.empty(5 * n_pairs, dtype=np.int64)
-        i, j, S = block[:n_pairs], block[n_pairs : 2 * n_pairs], block[2 * n_pairs :]
-        kept = (self.offsets, self.counts, self.pair_ends, self.codes, self.wide_ends, self.wide)
+        if threads == 1:
+            return mirrored([self])
+        return mirrored([self.part(first, last) for first, last in spans(self.pair_ends, threads)])
 
-        def write(first: int, last: int) -> None:
-            mirror(*kept, first, last, i, j, S)
+    def part(self, first: int, last: int) -> HalfPairs:
+        """Structures first ... last - 1 alone. `counts` stays that of the whole batch, as `offsets` point into it."""
+        pair_ends, wide_ends = self.pair_ends[first : last + 1], self.wide_ends[first : last + 1]
+        codes, wide = self.codes[pair_ends[0] : pair_ends[-1]], self.wide[wide_ends[0] : wide_ends[-1]]
+        ends = (pair_ends - pair_ends[0], wide_ends - wide_ends[0])
+        return HalfPairs(self.offsets[first : last + 1], self.counts, ends[0], codes, ends[1], wide)
 
-        side_by_side(write, self.pair_ends, threads)
-        return Pairs(i, j, S.reshape(-1, 3))
 
+def mirrored(parts: list[HalfPairs]) -> Pairs:
+    """The full list of the parts of a batch, which follow one another; a thread each."""
+    from forcefoundry.pairs.native.mirror import mirror  # numba: seconds
 
-def side_by_side(work: Callable[[int, int], Result], ends: Ints, threads: int) -> list[Result]:
-    """Do `work(first, last)` on spans of structures in threads; the results in order.
+    ends = [0, *accumulate(2 * len(part.codes) for part in parts)]
+    n_pairs = ends[-1]
+    whole = block(5 * n_pairs)
+    i, j, S = whole[:n_pairs], whole[n_pairs : 2 * n_pairs], whole[2 * n_pairs :]
 
-    ends: (S + 1,) running totals of what the structures cost; spans cost about the same. What is in a span never
-    depends on another, so the number of threads changes no result.
-    """
-    if threads <= 1:
-        return [work(0, len(ends) - 1)]
-    shares = np.linspace(ends[0], ends[-1], threads + 1)[1:-1]
-    cuts = sorted({0, len(ends) - 1, *(int(cut) for cut in np.searchsorted(ends, shares))})
-    if len(cuts) <= 2:
-        return [work(0, len(ends) - 1)]
-    with ThreadPoolExecutor(len(cuts) - 1) as pool:
-        return list(pool.map(work, cuts[:-1], cuts[1:]))
+    calls = []
+    for p, (first, last) in zip(parts, pairwise(ends), strict=True):
+        kept = (p.offsets, p.counts, p.pair_ends, p.codes, p.wide_ends, p.wide)
+        rows = (i[first:last], j[first:last], S[3 * first : 3 * last])
+        calls.append(partial(mirror, *kept, 0, len(p.offsets) - 1, *rows))
+    side_by_side(calls)
+    return Pairs(i, j, S.reshape(-1, 3))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 
 from forcefoundry.columns import Axis
 from forcefoundry.graph import InputNode, MultiNode, Node, Output, OutputNode, find_relatives
 from forcefoundry.inputs import Inputs
-from forcefoundry.pairs.brute import BruteFinder
 from forcefoundry.pairs.contract import COINCIDENT, Finder, check_cutoff, coincident
+from forcefoundry.pairs.finders import AUTO, make_finder
 
 PAIR_OUTPUTS = {
     "i": Output(Axis.PAIR, "1", shape=()),
@@ -18,13 +21,29 @@ PAIR_OUTPUTS = {
 }
 
 
+@runtime_checkable
+class FindsOnDevice(Protocol):
+    """A finder that takes tensors on its device and leaves the pairs there."""
+
+    device: torch.device
+
+    def on_device(
+        self, positions: torch.Tensor, cell: torch.Tensor, pbc: torch.Tensor, offsets: torch.Tensor, cutoff: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """i (P,), j (P,) and S (P, 3), sorted by (i, j, S)."""
+        ...
+
+
 class FindPairs(torch.nn.Module):
-    """Finds the pairs of a batch within a cutoff (Å) while the model runs."""
+    """Finds the pairs of a batch within a cutoff (Å) while the model runs.
+
+    Without a finder it takes the one that is best where the batch lies; made for the first batch, not before.
+    """
 
     def __init__(self, cutoff: float, finder: Finder | None = None):
         super().__init__()
         self.cutoff = check_cutoff(cutoff)
-        self.finder: Finder = finder or BruteFinder()
+        self.finder = finder
 
     @torch.no_grad()
     def forward(
@@ -33,7 +52,10 @@ class FindPairs(torch.nn.Module):
         """Give i (P,), j (P,) and S (P, 3) for positions (N, 3) and cell (S, 3, 3) in float64."""
         offsets = np.zeros(len(n_atoms) + 1, dtype=np.int64)
         np.cumsum(n_atoms.cpu().numpy(), out=offsets[1:])
-        pairs = self.finder(
+        finder = self.finder or _best_finder(str(positions.device))
+        if isinstance(finder, FindsOnDevice) and finder.device.type == positions.device.type:
+            return finder.on_device(positions, cell, pbc, torch.from_numpy(offsets), self.cutoff)
+        pairs = finder(
             positions.detach().cpu().numpy().astype(np.float64, copy=False),
             cell.detach().cpu().numpy().astype(np.float64, copy=False),
             pbc.cpu().numpy(),
@@ -42,6 +64,11 @@ class FindPairs(torch.nn.Module):
         )
         i, j, S = (torch.from_numpy(array).to(positions.device) for array in (pairs.i, pairs.j, pairs.S))
         return i, j, S
+
+
+@lru_cache
+def _best_finder(device: str) -> Finder:
+    return make_finder(AUTO, device)
 
 
 class PairFinderNode(MultiNode):

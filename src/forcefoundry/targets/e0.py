@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from forcefoundry.databases.database import Database
+from forcefoundry.databases.mapped import pieces
 from forcefoundry.targets.energy import EnergyReadout
+
+_ATOMS_AT_ONCE = 1_000_000
 
 
 def species_counts(database: Database, structures: NDArray[np.int64], species: Sequence[int]) -> NDArray[np.float64]:
     """How many atoms of each species each structure has, (structures, species); other elements are not counted."""
     structures = np.asarray(structures, dtype=np.int64)
-    n_atoms = database.columns["n_atoms"][structures]
-    row_of_atom = np.repeat(np.arange(len(structures)), n_atoms)
-    # Where each structure's atoms lie in the columns, one structure after another.
-    ends = np.cumsum(n_atoms)
-    atoms = np.arange(len(row_of_atom)) + (database.offsets[structures] - ends + n_atoms)[row_of_atom]
     place = np.full(120, -1)  # atomic number -> column
     place[list(species)] = np.arange(len(species))
-    column = place[database.columns["species"][atoms]]
-    known = column >= 0
-    cells = row_of_atom[known] * len(species) + column[known]
-    counts = np.bincount(cells, minlength=len(structures) * len(species))
-    return counts.reshape(len(structures), len(species)).astype(np.float64)
+    counts: list[NDArray[Any]] = [np.zeros((0, len(species)))]
+    for part in pieces(structures, database.n_atoms, _ATOMS_AT_ONCE):
+        row_of_atom = np.repeat(np.arange(len(part)), database.n_atoms[part])
+        column = place[database.columns.take("species", part)]
+        known = column >= 0
+        cells = row_of_atom[known] * len(species) + column[known]
+        counts.append(np.bincount(cells, minlength=len(part) * len(species)).reshape(len(part), len(species)))
+    return np.concatenate(counts).astype(np.float64)
 
 
 def least_squares_e0(

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import NullCache
 
-compiled: Any = numba.njit(nogil=True)
-"""For functions that compiled functions call. No fast arithmetic: no operation is fused, left out or reordered."""
+logger = logging.getLogger(__name__)
 
-inlined: Any = numba.njit(nogil=True, forceinline=True)
+compiled: Any = numba.njit(nogil=True, _nrt=False)
+"""For functions that compiled functions call. No fast arithmetic: no operation is fused, left out or reordered.
+
+They make no arrays and give none back, and so need not count who refers to those they are given: counting, which
+threads may do at the same time, took most of the time of small structures.
+"""
+
+inlined: Any = numba.njit(nogil=True, forceinline=True, _nrt=False)
 """The same for what is called for every structure or atom: handing over some arrays costs as much as a row of pairs."""
+
+making: Any = numba.njit(nogil=True)
+"""For functions that make arrays, and are called where counting references costs nothing."""
 
 
 def sources() -> int:
@@ -32,6 +43,39 @@ def kept(make: Callable[[int], Callable[..., Any]]) -> Any:
     """
     function = make(sources())
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return stoppable(numba.njit(nogil=True, cache=True)(function))
     except RuntimeError:  # neither beside this file nor in the user's cache folder can be written
-        return numba.njit(nogil=True)(function)
+        return stoppable(numba.njit(nogil=True)(function))
+
+
+def stoppable(dispatcher: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, whose caller is told by a KeyboardInterrupt when Ctrl-C is pressed while it runs.
+
+    Python handles the signal while numba boxes the results, and numba makes a SystemError of any exception then. That
+    machine code can no longer be kept, on a disk that is full or in another user's folder, is no reason not to run it.
+    """
+
+    def call(*arguments: Any) -> Any:
+        try:
+            try:
+                return dispatcher(*arguments)
+            except OSError as error:
+                logger.info("machine code is not kept for the next process: %s", error)
+                dispatcher._cache = NullCache()  # type: ignore[attr-defined]
+                return dispatcher(*arguments)
+        except SystemError as error:
+            reason = _not_an_error(error)
+            if reason is None:
+                raise
+        raise reason  # here, where it is not raised while another is handled: they would refer to each other
+
+    call.__wrapped__ = dispatcher  # type: ignore[attr-defined]
+    return call
+
+
+def _not_an_error(error: BaseException) -> BaseException | None:
+    """What asks to stop, a KeyboardInterrupt or SystemExit, among the reasons of an error."""
+    reason: BaseException | None = error
+    while isinstance(reason, Exception):
+        reason = reason.__cause__ or reason.__context__
+    return reason

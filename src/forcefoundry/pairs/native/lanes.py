@@ -1,7 +1,7 @@
-"""Eight candidates at a time: what numba has no words for, written as vector instructions of LLVM.
+"""Several candidates at a time: what numba has no words for, written as vector instructions of LLVM.
 
-LLVM turns them into whatever the processor has, AVX2 or NEON or plain instructions; no result depends on which, for
-what they compute only picks candidates (`doubtful` ones are decided elsewhere, in float64).
+LLVM turns them into whatever the processor has, AVX-512, AVX2 or NEON or plain instructions; no result depends on
+which, for what they compute only picks candidates (`doubtful` ones are decided elsewhere, in float64).
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8
-"""How many candidates are looked at together; arrays of candidates are padded by as many that lie nowhere near."""
+from forcefoundry.pairs.native.compiling import inlined
+
+LANES = 16
+"""The most candidates that are looked at together; arrays of candidates are padded by as many that lie nowhere near."""
+
+EIGHT = 8
+"""How many are looked at together on any processor."""
 
 NOWHERE = np.float32(1e18)
 """The coordinate of a padding candidate, relative Å: its square is still finite in float32."""
@@ -29,70 +34,77 @@ PLACES = np.array(
 )
 """For each mask of eight: the numbers of the lanes that are set, one a byte, from the lowest byte on."""
 
-_F32 = ir.FloatType()
-_I8, _I32 = ir.IntType(8), ir.IntType(32)
-_F32S, _I8S, _I32S = (ir.VectorType(kind, LANES) for kind in (_F32, _I8, _I32))
+F32, F64 = ir.FloatType(), ir.DoubleType()
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+F32S, I8S, I32S = (ir.VectorType(kind, EIGHT) for kind in (F32, I8, I32))
 
 
-def _splat(builder: Any, scalar: Any, kind: Any) -> Any:
-    vector = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(vector, vector, ir.Constant(_I32S, [0] * LANES))
+def splat(builder: Any, scalar: Any, kind: Any) -> Any:
+    """A vector that holds a number in all lanes."""
+    vector = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count))
 
 
-def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
+def numbered(kind: Any, first: int = 0) -> Any:
+    """The numbers of the lanes as a constant vector, counted from `first`."""
+    return ir.Constant(kind, [first + lane for lane in range(kind.count)])
+
+
+def has(context: Any, feature: str) -> bool:
+    """Whether the processor that is compiled for has, say, avx2."""
+    return f"+{feature}" in context.codegen().magic_tuple()[2].split(",")
+
+
+def width(context: Any) -> int:
+    """How many candidates the processor that is compiled for looks at together."""
+    return LANES if has(context, "avx512f") and has(context, "avx512vl") else EIGHT
+
+
+def compressed(context: Any, builder: Any, vector: Any, inside: Any, lanes: Any) -> Any:
+    """A vector whose lowest lanes are those of `vector` that are `inside`, in their order; the others hold anything.
+
+    inside: a vector of single bits. lanes: None where `width` is LANES, else `PLACES` of these bits, as bytes.
+    """
+    kind, module = vector.type, builder.module
+    name = "f32" if kind.element == F32 else "i32"
+    if lanes is None:
+        of = ir.FunctionType(kind, [kind, inside.type, kind])
+        emit = cgutils.get_or_insert_function(module, of, f"llvm.experimental.vector.compress.v{kind.count}{name}")
+        return builder.call(emit, [vector, inside, ir.Constant(kind, ir.Undefined)])
+    if has(context, "avx2"):
+        of = ir.FunctionType(kind, [kind, I32S])
+        emit = cgutils.get_or_insert_function(module, of, f"llvm.x86.avx2.perm{'ps' if name == 'f32' else 'd'}")
+        return builder.call(emit, [vector, builder.zext(lanes, I32S)])
+    moved = ir.Constant(kind, ir.Undefined)
+    for lane in range(EIGHT):
+        at = ir.Constant(I32, lane)
+        taken = builder.extract_element(vector, builder.zext(builder.extract_element(lanes, at), I32))
+        moved = builder.insert_element(moved, taken, at)
+    return moved
+
+
+def bits_of(builder: Any, inside: Any) -> Any:
+    """A vector of single bits as one number of 64."""
+    return builder.zext(builder.bitcast(inside, ir.IntType(inside.type.count)), I64)
+
+
+def lanes_of(context: Any, builder: Any, kind: Any, places: Any, bits: Any) -> Any:
+    """What `compressed` takes as lanes. places: the array `PLACES`, of numba's type `kind`."""
+    if width(context) == LANES:
+        return None
+    return builder.load(placed(context, builder, kind, places, bits, I8S), align=8)
+
+
+def placed(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Where array[index] lies, as the place of a vector."""
     data = cgutils.create_struct_proxy(kind)(context, builder, value=array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-@intrinsic
-def near(
-    typing: Any, x: Any, y: Any, z: Any, k: Any, x0: Any, y0: Any, z0: Any, least: Any, sure: Any, most: Any
-) -> Any:
-    """Masks of the eight candidates from k on: within `most` (bits 0-7), and of these the doubtful (bits 8-15).
-
-    x, y, z: float32 arrays; x0, y0, z0: float32; least, sure, most: float32 squares, Å². Doubtful is what lies not in
-    [least, sure).
-    """
-    signature = types.uint32(x, y, z, k, *[types.float32] * 6)
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        square = None
-        for axis in range(3):
-            place = _place(context, builder, sig.args[axis], args[axis], args[3], _F32S)
-            D = builder.fsub(builder.load(place, align=4), _splat(builder, args[4 + axis], _F32S))
-            D = builder.fmul(D, D)
-            square = D if square is None else builder.fadd(square, D)
-        limits = [_splat(builder, arg, _F32S) for arg in args[7:]]
-        inside = builder.fcmp_ordered("<", square, limits[2])
-        clear = builder.and_(
-            builder.fcmp_ordered(">=", square, limits[0]), builder.fcmp_ordered("<", square, limits[1])
-        )
-        inside, clear = (builder.zext(builder.bitcast(mask, _I8), _I32) for mask in (inside, clear))
-        doubtful = builder.and_(inside, builder.not_(clear))
-        return builder.or_(inside, builder.shl(doubtful, ir.Constant(_I32, 8)))
-
-    return signature, emit
-
-
-@intrinsic
-def append(typing: Any, out: Any, at: Any, k: Any, places: Any) -> Any:
-    """Write k + each of eight `places` (one a byte) to the uint32 array `out` from index `at` on."""
-    signature = types.void(out, at, k, places)
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        lanes = builder.zext(builder.bitcast(args[3], _I8S), _I32S)
-        first = builder.trunc(args[2], _I32) if args[2].type.width > 32 else args[2]
-        place = _place(context, builder, sig.args[0], args[0], args[1], _I32S)
-        builder.store(builder.add(lanes, _splat(builder, first, _I32S)), place, align=4)
-        return context.get_dummy_value()
-
-    return signature, emit
-
-
-@intrinsic
-def ones(typing: Any, mask: Any) -> Any:
-    """How many bits of an unsigned number are set."""
-    return mask(mask), lambda context, builder, sig, args: builder.ctpop(args[0])
+@inlined
+def first_lanes(n):
+    """A mask of the first n of eight lanes, of all from eight on. n: above 0."""
+    return np.uint32(255) >> np.uint32(max(EIGHT - n, 0))
 
 
 @intrinsic
@@ -132,8 +144,8 @@ def put_shift(typing: Any, S: Any, at: Any, code: Any) -> Any:
     signature = types.void(S, types.uintp, types.uint32)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        four, fours = ir.VectorType(_I32, 4), ir.VectorType(ir.IntType(64), 4)
-        vector = builder.insert_element(ir.Constant(four, ir.Undefined), args[2], ir.Constant(_I32, 0))
+        four, fours = ir.VectorType(I32, 4), ir.VectorType(ir.IntType(64), 4)
+        vector = builder.insert_element(ir.Constant(four, ir.Undefined), args[2], ir.Constant(I32, 0))
         vector = builder.shuffle_vector(vector, vector, ir.Constant(four, [0] * 4))
         vector = builder.lshr(vector, ir.Constant(four, [10, 5, 0, 0]))
         vector = builder.sub(builder.and_(vector, ir.Constant(four, [31] * 4)), ir.Constant(four, [16] * 4))

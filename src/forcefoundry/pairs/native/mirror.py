@@ -107,26 +107,38 @@ def write_wide_rows(n, first_atom, counts, row0, codes, p, wide, w, starts, fill
         p += near
 
 
+@compiled
+def mirror_all(
+    offsets, counts, pair_ends, codes, wide_ends, wide, first, last, starts, filled, full, i_out, j_out, S_out
+):
+    """Write the full list of structures first ... last - 1. The rest is room for the largest of them."""
+    for s in range(first, last):
+        start, n = offsets[s], offsets[s + 1] - offsets[s]
+        p, end, w = pair_ends[s], pair_ends[s + 1], wide_ends[s]
+        full_rows(n, 2 * p, counts, start, codes, p, end, wide, w, starts, filled)
+        if w == wide_ends[s + 1]:
+            mirror_codes(n, 2 * p, counts, start, codes, p, starts, filled, full)
+            write_rows(n, 2 * p, start, starts, full, i_out, j_out, S_out)
+        else:
+            write_wide_rows(n, start, counts, start, codes, p, wide, w, starts, filled, i_out, j_out, S_out)
+
+
 def _make_mirror(version: int) -> Callable[..., Any]:
     def mirror(offsets, counts, pair_ends, codes, wide_ends, wide, first, last, i_out, j_out, S_out):
         """Write the full list of structures first ... last - 1 of a half; S_out is flat."""
         _ = version
-        most = 0
+        atoms, pairs = 0, 0
         for s in range(first, last):
-            most = max(most, offsets[s + 1] - offsets[s])
-        starts, filled = np.empty(most + 1, np.int64), np.empty(most + 1, np.int64)
-        full = np.empty(0, np.uint32)
-        for s in range(first, last):
-            start, n = offsets[s], offsets[s + 1] - offsets[s]
-            p, end, w = pair_ends[s], pair_ends[s + 1], wide_ends[s]
-            full_rows(n, 2 * p, counts, start, codes, p, end, wide, w, starts, filled)
-            if w == wide_ends[s + 1]:
-                if 2 * (end - p) > len(full):
-                    full = np.empty(3 * (end - p) + 64, np.uint32)
-                mirror_codes(n, 2 * p, counts, start, codes, p, starts, filled, full)
-                write_rows(n, 2 * p, start, starts, full, i_out, j_out, S_out)
-            else:
-                write_wide_rows(n, start, counts, start, codes, p, wide, w, starts, filled, i_out, j_out, S_out)
+            atoms = max(atoms, offsets[s + 1] - offsets[s])
+            pairs = max(pairs, pair_ends[s + 1] - pair_ends[s])
+        starts, filled, full = (
+            np.empty(atoms + 1, np.int64),
+            np.empty(atoms + 1, np.int64),
+            np.empty(2 * pairs, np.uint32),
+        )
+        mirror_all(
+            offsets, counts, pair_ends, codes, wide_ends, wide, first, last, starts, filled, full, i_out, j_out, S_out
+        )
 
     return mirror
 

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from forcefoundry.pairs.contract import COINCIDENT
-from forcefoundry.pairs.native.candidates import image_of
+from forcefoundry.pairs.native.candidates import origin_of
 from forcefoundry.pairs.native.compiling import compiled, inlined
-from forcefoundry.pairs.native.lanes import LANES, NOWHERE, PLACES, append, get, near, ones
+from forcefoundry.pairs.native.lanes import LANES, NOWHERE, PLACES, get, put
+from forcefoundry.pairs.native.near import scan, scan_codes
 
 
 @inlined
@@ -30,15 +31,18 @@ def pick(fx, fy, fz, first, last, x, y, z, least, sure, most, hits):
     Behind the last candidate stand LANES that lie nowhere; `hits` has room for all and LANES more. Gives the number of
     hits, and whether any of them must be decided in float64.
     """
-    n = np.uint32(0)
-    doubt = np.uint32(0)
-    for k in range(first, last, LANES):
-        masks = near(fx, fy, fz, k, x, y, z, least, sure, most)
-        inside = masks & np.uint32(255)
-        append(hits, n, k, get(PLACES, inside))
-        n += ones(inside)
-        doubt |= masks >> np.uint32(8)
-    return np.int64(n), doubt != 0
+    found = scan(fx, fy, fz, first, last, x, y, z, least, sure, most, PLACES, hits)
+    return np.int64(found & np.uint64(0xFFFFFFFF)), found >> np.uint64(32) != 0
+
+
+@inlined
+def pick_codes(fx, fy, fz, code, first, last, x, y, z, least, sure, most, own, codes, at):
+    """The same, but write the hits' codes, as seen from an atom whose moves are packed in `own`, from codes[at] on.
+
+    `codes` has room for all candidates and LANES more.
+    """
+    some = scan_codes(fx, fy, fz, first, last, x, y, z, least, sure, most, PLACES, code, own, codes, at)
+    return np.int64(some & np.uint64(0xFFFFFFFF)), some >> np.uint64(32) != 0
 
 
 @compiled
@@ -51,9 +55,8 @@ def decide(positions, i, start, home, cutoff, found, hits, n):
     kept = 0
     for hit in range(n):
         k = hits[hit]
-        local = np.int64(found.j[k])
+        local, m0, m1, m2 = origin_of(found, k)
         j = start + local
-        m0, m1, m2 = image_of(np.int64(found.image[k]))
         S0 = float(m0 - wraps[local, 0] + wraps[i, 0])
         S1 = float(m1 - wraps[local, 1] + wraps[i, 1])
         S2 = float(m2 - wraps[local, 2] + wraps[i, 2])
@@ -68,6 +71,20 @@ def decide(positions, i, start, home, cutoff, found, hits, n):
         hits[kept] = k
         kept += distance < cutoff
     return kept
+
+
+@inlined
+def moves(i, home):
+    """The cells that atom i was moved by, packed. Sums carry: it is added to all fields of a code at once."""
+    wraps = home.wraps
+    return np.uint32((get(wraps, 3 * i) << 10) + (get(wraps, 3 * i + 1) << 5) + get(wraps, 3 * i + 2))
+
+
+@inlined
+def encode(hits, n, code, own, codes, at):
+    """Write the codes of the first n hits, as seen from an atom whose moves are packed in `own`, from codes[at] on."""
+    for hit in range(n):
+        put(codes, at + hit, get(code, get(hits, hit)) + own)
 
 
 @inlined

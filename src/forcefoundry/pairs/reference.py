@@ -22,15 +22,16 @@ _CANDIDATES_AT_ONCE = 4_000_000
 _SLACK = 1e-6  # Å; candidates are picked generously on wrapped positions and decided exactly afterwards
 
 
-class BruteFinder:
+class ReferenceFinder:
     """Tries every atom against every atom in every image that the cutoff can reach.
 
     Args:
         device: where the distances are computed, "cpu" or "cuda". The arithmetic is the same float64 operation by
             operation, so both give the same pairs.
+        threads: taken by every finder; this one leaves threads to torch.
     """
 
-    def __init__(self, device: str = "cpu"):
+    def __init__(self, device: str = "cpu", threads: int = 1):
         self.device = torch.device(device)
 
     def __call__(self, positions: Floats, cell: Floats, pbc: Bools, cutoff: float, offsets: Ints) -> Pairs:

@@ -1,0 +1,203 @@
+"""Which shard holds which structure: an index that can always be made again from the shards.
+
+It lies beside them as `index-SHA256.arrow`, named after its bytes like a shard, and holds for each shard the size, the
+time of change and the inode that it had when its bytes were checked against its name, and for each key its shard
+and row. Whatever does not fit what lies there now (a shard that is new, changed or gone, an index cut short or
+altered) is looked at again; nothing is believed that was not checked once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from forcefoundry.databases.keys import Keys
+from forcefoundry.files import named_by_content
+from forcefoundry.pairs.contract import Ints
+from forcefoundry.pairs.store.shard import FORMAT, digest_of_file
+
+log = logging.getLogger(__name__)
+
+Stamp = tuple[int, int, int]
+"""Size, time of change (ns) and inode of a file: while they stay, so do its bytes, as far as a glance can tell."""
+
+
+def stamp_of(path: Path) -> Stamp:
+    """How a file looks from outside."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where structures are.
+
+    names: the shards that were checked, the largest first. stamps: how they looked then. keys: (n, 32), sorted by their
+    first eight bytes. shard, row: (n,) where each of them is; shard counts in `names`. A structure that is in two
+    shards is here twice, and is found in the larger.
+    """
+
+    names: tuple[str, ...]
+    stamps: tuple[Stamp, ...]
+    keys: Keys
+    shard: NDArray[np.uint32]
+    row: NDArray[np.uint32]
+
+    def find(self, keys: Keys) -> Ints:
+        """The places (m,) in this index of the given keys (m, 32); -1 for one that is not here."""
+        places = np.full(len(keys), -1, dtype=np.int64)
+        if not len(self.keys):
+            return places
+        heads, wanted = _heads(self.keys), _heads(keys)
+        held, asked = _words(self.keys), _words(keys)
+        order = np.argsort(wanted)  # in this order what is looked at lies side by side: twice as fast
+        for first in range(0, len(keys), _AT_ONCE):
+            open_ = order[first : first + _AT_ONCE]
+            at = np.searchsorted(heads, wanted[open_])
+            while len(open_):
+                # Keys with equal first eight bytes stand side by side; two of them are one chance in 10^19, not none.
+                here = np.flatnonzero(at < len(heads))
+                open_, at = open_[here], at[here]
+                here = np.flatnonzero(heads[at] == wanted[open_])
+                open_, at = open_[here], at[here]
+                same = (held.take(at, axis=0) == asked.take(open_, axis=0)).all(axis=1)
+                places[open_[same]] = at[same]
+                open_, at = open_[~same], at[~same] + 1
+        return places
+
+    def rows_of(self, shard: str) -> Ints:
+        """The places in this index of what it takes from a shard, in the order of the shard's rows."""
+        if shard not in self.names:
+            return np.zeros(0, dtype=np.int64)
+        mine = np.flatnonzero(self.shard == self.names.index(shard))
+        return mine[np.argsort(self.row[mine], kind="stable")]
+
+
+_AT_ONCE = 8192
+"""So many keys are compared at a time: what that takes stays in the processor's own memory."""
+
+EMPTY = Index((), (), np.zeros((0, 32), np.uint8), np.zeros(0, np.uint32), np.zeros(0, np.uint32))
+
+
+def make_index(names: Sequence[str], stamps: Sequence[Stamp], keys: Sequence[Keys]) -> Index:
+    """The index of shards whose rows have the given keys (n, 32)."""
+    order = sorted(range(len(names)), key=lambda at: (-len(keys[at]), names[at]))
+    every = np.concatenate([np.zeros((0, 32), np.uint8), *(keys[at] for at in order)])
+    shard = np.repeat(np.arange(len(order), dtype=np.uint32), [len(keys[at]) for at in order])
+    row = np.concatenate([np.zeros(0, np.uint32), *(np.arange(len(keys[at]), dtype=np.uint32) for at in order)])
+    heads = _heads(every)
+    sort = np.argsort(heads)
+    if (heads[sort[1:]] == heads[sort[:-1]]).any():
+        sort = np.argsort(heads, kind="stable")  # what is there twice: the larger shard, which stands first, is first
+    return Index(
+        tuple(names[at] for at in order),
+        tuple(stamps[at] for at in order),
+        np.ascontiguousarray(every[sort]),
+        shard[sort],
+        row[sort],
+    )
+
+
+def extended(index: Index, names: Sequence[str], stamps: Sequence[Stamp], keys: Sequence[Keys]) -> Index:
+    """The index with some shards more, as `make_index` would make it of all of them but for the order of the names."""
+    new = make_index(names, stamps, keys)
+    if not len(index.keys) or (index.find(new.keys) >= 0).any() or _repeats(new.keys):
+        return make_index((*index.names, *names), (*index.stamps, *stamps), (*_keys_of_shards(index), *keys))
+    at = np.searchsorted(_heads(index.keys), _heads(new.keys))
+    return Index(
+        (*index.names, *new.names),
+        (*index.stamps, *new.stamps),
+        np.insert(_words(index.keys), at, _words(new.keys), axis=0).view(np.uint8),
+        np.insert(index.shard, at, new.shard + np.uint32(len(index.names))),
+        np.insert(index.row, at, new.row),
+    )
+
+
+def _repeats(keys: Keys) -> bool:
+    return bool((keys[1:] == keys[:-1]).all(axis=1).any())
+
+
+def _keys_of_shards(index: Index) -> list[Keys]:
+    return [index.keys[index.rows_of(name)] for name in index.names]
+
+
+def read_index(folder: Path) -> Index:
+    """The newest index of a folder that is whole; an empty one where there is none."""
+    found = sorted(folder.glob("index-*.arrow"), key=_age)
+    for path in found:
+        try:
+            if digest_of_file(path) != path.stem.removeprefix("index-"):
+                raise ValueError("its bytes do not match its name")
+            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+                said = reader.schema.metadata
+                if said[b"format"] != str(FORMAT).encode():
+                    raise ValueError(f"it is of format {said[b'format'].decode()}, expected {FORMAT}")
+                names, stamps = json.loads(said[b"names"]), json.loads(said[b"stamps"])
+                batch = reader.get_batch(0)
+            key = batch.column("key")
+            keys = np.frombuffer(key.buffers()[1], dtype=np.uint8, count=32 * len(key)).reshape(-1, 32)
+            shard, row = (batch.column(name).to_numpy() for name in ("shard", "row"))
+            if len(names) != len(stamps) or shard.max(initial=0) >= max(len(names), 1):
+                raise ValueError("its parts do not fit together")
+            return Index(tuple(names), tuple((a, b, c) for a, b, c in stamps), keys, shard, row)
+        except FileNotFoundError:
+            continue  # another process has just replaced it
+        except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            log.warning("the index %s cannot be used (%s): it is made again from the shards", path, error)
+            with contextlib.suppress(OSError):
+                path.unlink()  # the one that is made again may have its name
+    return EMPTY
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Keep an index for the next time. Where nothing can be written, nothing is: it is a convenience."""
+    columns = [
+        pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(index.keys), [None, pa.py_buffer(index.keys)]),
+        pa.array(index.shard),
+        pa.array(index.row),
+    ]
+    said = {
+        "format": str(FORMAT),
+        "names": json.dumps(index.names),
+        "stamps": json.dumps(index.stamps),
+    }
+    batch = pa.RecordBatch.from_arrays(columns, names=["key", "shard", "row"]).replace_schema_metadata(said)
+    old = list(folder.glob("index-*.arrow"))
+    try:
+        with (
+            named_by_content(folder, ".arrow", "index-") as file,
+            pa.ipc.new_file(pa.PythonFile(file, mode="w"), batch.schema) as writer,
+        ):
+            writer.write_batch(batch)
+    except OSError as error:
+        log.info("the index of %s was not kept: %s", folder, error)
+        return
+    for path in old:
+        if path != file.path:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _heads(keys: Keys) -> NDArray[np.uint64]:
+    """The first eight bytes of each key as numbers that sort as the keys do."""
+    return np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+
+
+def _words(keys: Keys) -> NDArray[np.uint64]:
+    """The keys (n, 4) as four numbers each, which are compared faster than 32."""
+    return np.ascontiguousarray(keys).view(np.uint64)
+
+
+def _age(path: Path) -> float:
+    try:
+        return -path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
