@@ -2,10 +2,11 @@
 
     python -m benchmarks.door [--quick] [--rows N] [--format extxyz|ase_lmdb] [--keep FOLDER]
 
-Structures of 2 to 30 atoms (H, C, N, O) with energies and forces are written as files of at most 100 000 rows, as
-another program would. Then, each in a process of its own: the files read by their own library and nothing else (ASE for
-extended XYZ, ase-db-backends for LMDB); the door; the door again, where nothing has changed; and the door once 3 % of
-the rows have come in a new file. Processor time is told, and the most memory that the process held above its imports.
+Clusters of 3 to 30 atoms (H, C, N, O) with the energies and forces of a pair potential are written as files of at most
+100 000 rows, as another program would. Then, each in a process of its own: the files read by their own library and
+nothing else (ASE for extended XYZ, ase-db-backends for LMDB); the door; the door again, where nothing has changed; and
+the door once 3 % of the rows have come in a new file. Processor time is told, and the most memory that the process held
+above its imports.
 """
 
 from __future__ import annotations
@@ -27,22 +28,33 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 A_FILE = 100_000
 E0 = {1: -13.6, 6: -1029.0, 7: -1485.0, 8: -2042.0}
-KINDS = ("dimer", "drop", "liquid", "md_300K", "md_600K")
+KINDS = ("cluster", "drop", "liquid", "md_300K", "md_600K")
 
 
 def structures(n: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, float, np.ndarray, str]]:
-    """Species, positions, energy, forces and config_type of n structures; atoms 1.2 Å apart at the least."""
+    """Species, positions, energy, forces and config_type of n clusters; atoms 1.2 Å apart at the least."""
     rng = np.random.default_rng(seed)
     elements = np.array(list(E0))
     grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) * 1.6
     for _ in range(n):
-        count = int(rng.integers(2, 31))
+        count = int(rng.integers(3, 31))
         species = elements[rng.integers(0, 4, count)]
-        positions = grid[rng.permutation(64)[:count]] + rng.uniform(-0.2, 0.2, (count, 3))
-        forces = rng.normal(size=(count, 3))
-        forces -= forces.mean(axis=0)
-        energy = sum(E0[int(z)] for z in species) - 4.0 * count + rng.normal() * np.sqrt(count) * 0.1
-        yield species, positions, float(energy), forces, KINDS[int(rng.integers(5))]
+        # The places around one of them, one or another left out.
+        near = np.linalg.norm(grid - grid[rng.integers(64)], axis=1) + rng.uniform(0.0, 1.6, 64)
+        positions = grid[np.argsort(near)[:count]] + rng.uniform(-0.2, 0.2, (count, 3))
+        bound, forces = _labels(positions)
+        yield species, positions, sum(E0[int(z)] for z in species) + bound, forces, KINDS[int(rng.integers(5))]
+
+
+def _labels(positions: np.ndarray) -> tuple[float, np.ndarray]:
+    """Energy (eV) and forces (eV/Å) of atoms between any two of which there is one Morse potential."""
+    depth, steep, length = 1.5, 1.5, 1.6
+    apart = positions[:, None] - positions
+    r = np.sqrt(np.einsum("ijk,ijk->ij", apart, apart) + np.eye(len(positions)))
+    decay = np.exp(-steep * (r - length))
+    np.fill_diagonal(decay, 0.0)
+    slope = 2.0 * depth * steep * (1.0 - decay) * decay
+    return float(0.5 * depth * (decay * (decay - 2.0)).sum()), -np.einsum("ij,ijk->ik", slope / r, apart)
 
 
 def write_files(folder: Path, n: int, format_name: str, seed: int = 0) -> None:

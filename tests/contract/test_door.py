@@ -264,12 +264,15 @@ def test_killed_at_any_moment_the_next_run_is_right(tmp_path: Path) -> None:
         "bring_in(json.loads(sys.argv[1]), None, sys.argv[2], scratch=sys.argv[3])"
     )
     out, scratch = tmp_path / "out", tmp_path / "scratch"
-    command = [sys.executable, "-c", program, json.dumps(config(path)), str(out), str(scratch)]
+    command = [sys.executable, "-c", program, json.dumps(config(path))]
+    began = time.monotonic()
+    subprocess.run([*command, str(tmp_path / "other"), str(tmp_path / "other-scratch")], cwd=ROOT, check=True)
+    whole = time.monotonic() - began
     rng = np.random.default_rng(0)
     killed = 0
     for _ in range(5):
-        started = subprocess.Popen(command, cwd=ROOT)
-        time.sleep(float(rng.uniform(0.8, 2.5)))
+        started = subprocess.Popen([*command, str(out), str(scratch)], cwd=ROOT)
+        time.sleep(float(rng.uniform(0.2, 0.8)) * whole)
         started.send_signal(signal.SIGKILL)
         killed += started.wait() == -signal.SIGKILL
     assert killed

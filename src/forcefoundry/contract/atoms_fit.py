@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forcefoundry.contract.measures import Floats, Ints, Measures
+from forcefoundry.contract.measures import Floats, Ints, Measures, row_numbers
 
 _MOST = 20_000  # compositions that are fitted; of more an even sample is
 _STEPS = 40
@@ -32,8 +32,9 @@ def above_atoms(measures: Measures, rows: Ints) -> Floats:
     per_atom = measures.energy[rows] / measures.n_atoms[rows]
     if not len(rows):
         return per_atom
-    kinds, number = np.unique(measures.composition[rows], axis=0, return_inverse=True)
-    number = number.ravel()
+    compositions = measures.composition[rows]
+    _, first, number = np.unique(row_numbers(compositions.T), return_index=True, return_inverse=True)
+    kinds = compositions[first]
     middles = _medians(per_atom, number, len(kinds))
     counts = np.minimum(np.bincount(number, minlength=len(kinds)), 100).astype(np.float64)
     shares = kinds / kinds.sum(axis=1, keepdims=True)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def make(rules: Rules, units: Sequence[Unit], folder: Path) -> None:
         verdicts.check()
         verdicts.refuse(f"None of the {gathered.n_rows} rows of {source} is a structure that can be read.")
     measures = gathered.measures()
-    near = near_duplicates(measures, lambda rows: _structures(gathered, rows))
+    near = near_duplicates(measures, partial(structures_of, gathered.columns))
     measures = replace(measures, twin=near.twin)
     warned = [] if rules.settings["rival_keys"].policy == "off" else _rivals(gathered)
     found = [*warned, *_unweighted(gathered, measures), *_ungrouped(gathered, rules.asked.group)]
@@ -90,13 +91,6 @@ def make(rules: Rules, units: Sequence[Unit], folder: Path) -> None:
     mine = measures.take(placed.kept)
     del measures, near  # a third of a kilobyte a row
     _write(rules, verdicts, mine, placed, carried, folder, [found.got for found in warned])
-
-
-def _structures(gathered: Gathered, rows: Ints) -> dict[str, NDArray[Any]]:
-    """Some structures, from all over the files: what that maps of these is given back at once."""
-    found = structures_of(gathered.columns, rows)
-    gathered.columns.forget()
-    return found
 
 
 def write_findings(path: Path, findings: Iterable[Finding], origins: Origins, settings: Mapping[str, Setting]) -> None:

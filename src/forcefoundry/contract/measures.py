@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ class Measures:
 
     n_atoms: Ints
     species: tuple[int, ...]
-    composition: Ints
+    composition: NDArray[np.integer[Any]]
     kinds: tuple[str, ...]
     kind: Ints
     pbc: NDArray[np.bool_]
@@ -107,11 +107,25 @@ class Measures:
         return replace(self, **taken, labelled={name: has[rows] for name, has in self.labelled.items()})
 
 
+def _one_for_all(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers none of which is one, as the stresses of rows without any, as one NaN that stands for all of them."""
+    if values.dtype.kind != "f" or values.ndim > 1 or not np.isnan(values).all():
+        return values
+    return np.broadcast_to(np.array(np.nan, dtype=values.dtype), values.shape)
+
+
 def _taken(values: NDArray[Any], rows: Ints) -> NDArray[Any]:
     if not any(values.strides):  # one number for all rows
         return np.broadcast_to(values[:1], (len(rows), *values.shape[1:])) if len(values) else values[:0]
     taken: NDArray[Any] = values[rows]
     return taken
+
+
+def row_numbers(columns: Iterable[NDArray[Any]]) -> NDArray[np.uint64]:
+    """(m,) equal for rows whose values are equal in all columns (m,) of whole numbers; hardly ever for others."""
+    rng = np.random.default_rng(0)
+    parts = (column.astype(np.uint64) * np.uint64(rng.integers(1 << 62) * 2 + 1) for column in columns)
+    return np.asarray(sum(parts, start=np.uint64(0)))
 
 
 def first_of_key(keys: NDArray[np.uint8]) -> Ints:
@@ -148,7 +162,8 @@ def joined(parts: Sequence[Measures]) -> Measures:
         for one in fields(Measures)
         if isinstance(getattr(parts[0], one.name), np.ndarray) and one.name not in ("composition", "kind", "given")
     }
-    compositions = [np.zeros((len(part), len(species)), dtype=np.int64) for part in parts]
+    whole |= {name: _one_for_all(values) for name, values in whole.items()}
+    compositions = [np.zeros((len(part), len(species)), dtype=np.int32) for part in parts]
     for part, counts in zip(parts, compositions, strict=True):
         counts[:, [species.index(number) for number in part.species]] = part.composition
     return Measures(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from forcefoundry.contract.distances import alike, sorted_distances
 from forcefoundry.contract.fingerprints import steepness
-from forcefoundry.contract.measures import Ints, Measures, first_of_key
+from forcefoundry.contract.measures import Ints, Measures, first_of_key, row_numbers
 
 TOLERANCE = 0.001
 """Å: root mean square of the differences between sorted distances, up to which structures are near duplicates."""
@@ -25,7 +25,7 @@ MOST = 32
 """Candidates of a row that are compared, those nearest in fingerprint; more are of rows that repeat each other."""
 
 _ROWS = 4096  # searched for at once
-_PAIRS = 512  # compared at once: each structure of them maps some hundred kB of its files
+_PAIRS = 512  # compared at once
 
 Take = Callable[[Ints], Mapping[str, NDArray[Any]]]
 
@@ -95,21 +95,12 @@ def _same_make(measures: Measures, rows: Ints) -> Iterator[Ints]:
     """Rows, ascending, of two or more with the same composition and pbc."""
     if not len(rows):
         return
-    number = _number_of_make(measures, rows)
+    number = row_numbers(column[rows] for column in (*measures.composition.T, *measures.pbc.T))
     order = np.argsort(number, kind="stable")
     cuts = np.flatnonzero(np.diff(number[order])) + 1
     for start, stop in pairwise([0, *cuts.tolist(), len(rows)]):
         if stop - start > 1:
             yield rows[order[start:stop]]
-
-
-def _number_of_make(measures: Measures, rows: Ints) -> NDArray[np.uint64]:
-    """(m,) equal for rows of the same composition and pbc; hardly ever for others, and their distances differ."""
-    rng = np.random.default_rng(0)
-    number = np.zeros(len(rows), dtype=np.uint64)
-    for column in (*measures.composition.T, *measures.pbc.T):
-        number += column[rows].astype(np.uint64) * np.uint64(rng.integers(1 << 62) * 2 + 1)
-    return number
 
 
 def _confirmed(pairs: Ints, take: Take, tolerance: float) -> NDArray[np.bool_]:

@@ -72,6 +72,7 @@ def place_rows(
     left = np.setdiff1d(kept, bridging)
     seen = replace(measures.take(left), splits=assigned.names, split=codes[left])
     verdicts.add(judged(seen, verdicts.settings, gathered.number[left], after=True), measures.keys)
+    del seen
     verdicts.reject(measures.keys)
     left = left[~np.isin(gathered.number[left], verdicts.out())]
     members = {name: np.flatnonzero(codes[left] == code) for code, name in enumerate(assigned.names)}

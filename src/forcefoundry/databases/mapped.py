@@ -11,15 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forcefoundry.columns import STRUCTURE, Axis, column
-from forcefoundry.databases.shards import OpenShard, row_bytes
+from forcefoundry.databases.shards import OpenShard
 
 Rows = NDArray[np.int64]
-
-_FORGOTTEN = 128 * 2**20
-"""So many bytes are mapped before the memory is given back."""
-
-_AT_A_TOUCH = 2**16
-"""Bytes that Linux maps around the first one that is looked at."""
 
 
 class Places(NamedTuple):
@@ -92,7 +86,6 @@ class MappedColumns(Mapping[str, NDArray[Any]]):
             self._atom[members] = shard.atoms[self._row[members]]
             counts[members] = shard.atoms[self._row[members] + 1] - self._atom[members]
         self.offsets: Rows = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
-        self._read = 0
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._names:
@@ -125,36 +118,26 @@ class MappedColumns(Mapping[str, NDArray[Any]]):
             shard.check()
 
     def take(self, name: str, rows: Rows) -> NDArray[Any]:
-        """A column's rows of some structures, one after another; those that lie together are read at once.
-
-        Memory that was mapped for it is given back now and then, so that passing over all of them takes little.
-        """
-        known, pieces = column(name), self.pieces(name)
+        """A column's rows of some structures, one after another; those that lie together are read at once."""
+        known, inside = column(name), self._names[name]
         rows = np.asarray(rows, dtype=np.int64)
         of_atoms = known.axis is Axis.ATOM
         counts = self.offsets[rows + 1] - self.offsets[rows] if of_atoms else np.ones(len(rows), dtype=np.int64)
         values = np.empty((int(counts.sum()), *known.shape), dtype=known.dtype)
         starts = np.concatenate([[0], np.cumsum(counts)])
-        touched = 0
         first = (self._atom if of_atoms else self._row)[rows]
         for start, stop in _runs(self._piece[rows], first, counts):
-            piece = pieces[self._piece[rows[start]]]
-            to = slice(starts[start], starts[stop])
-            touched += _AT_A_TOUCH + (to.stop - to.start) * row_bytes(name)
-            values[to] = np.nan if piece is None else piece[first[start] : first[start] + to.stop - to.start]
-        self._note(touched)
+            shard, into = self._shards[self._piece[rows[start]]], values[starts[start] : starts[stop]]
+            if inside in shard.columns:
+                shard.read(inside, int(first[start]), into)
+            else:
+                into[...] = np.nan
         return values
 
     def forget(self) -> None:
         """Give the memory back that was mapped so far; what is looked at again is read again."""
-        self._read = 0
         for shard in self._shards:
             shard.forget()
-
-    def _note(self, n_bytes: int) -> None:
-        self._read += n_bytes
-        if self._read >= _FORGOTTEN:
-            self.forget()
 
 
 def pieces(rows: Rows, n_atoms: Rows, most: int) -> Iterator[Rows]:

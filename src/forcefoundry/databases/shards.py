@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,17 @@ def property_of(name: str) -> Column:
     return COLUMNS[name.partition(":")[0]]
 
 
+class _Descriptor:
+    """A file that is open for as long as somebody holds this: shards are open for as long as their arrays are."""
+
+    def __init__(self, path: Path):
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+
 @dataclass(frozen=True)
 class OpenShard:
     """A shard of n structures in mapped memory.
@@ -61,9 +74,33 @@ class OpenShard:
     atoms: NDArray[np.int64]
     beside: pa.RecordBatch
     _mapped: mmap.mmap
+    _file: _Descriptor
 
     def __len__(self) -> int:
         return len(self.atoms) - 1
+
+    def read(self, name: str, first: int, into: NDArray[Any]) -> None:
+        """Copy a column's rows from `first` on into an array, which says how many.
+
+        They are read from the file: looked at in mapped memory, each row of a few bytes would leave a piece of the file
+        resident, which is as large as the system's page cache likes it to be.
+        """
+        if not into.size:
+            return
+        values = self.columns[name]
+        start = values.__array_interface__["data"][0] - self._start + first * _row_bytes(name)
+        left = memoryview(into.reshape(-1).view(np.uint8).data)
+        while left:
+            count = os.preadv(self._file.number, [left], start)
+            if not count:
+                raise ValueError(f"{self.path} ends before its rows do: it was cut short while it was open. {AGAIN}")
+            start, left = start + count, left[count:]
+
+    @cached_property
+    def _start(self) -> int:
+        """The address of the file's first byte."""
+        start: int = np.frombuffer(self._mapped, dtype=np.uint8).__array_interface__["data"][0]
+        return start
 
     def forget(self) -> None:
         """Give the memory back that was read so far; what is looked at again is read again."""
@@ -159,8 +196,8 @@ def open_shard(path: Path) -> OpenShard:
         ValueError: it is no shard of this format.
     """
     try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        file = _Descriptor(path)
+        mapped = mmap.mmap(file.number, 0, access=mmap.ACCESS_READ)
         reader = pa.ipc.open_file(pa.py_buffer(mapped))
         said = (reader.schema.metadata or {}).get(b"format")
         if said != str(FORMAT).encode():
@@ -174,10 +211,10 @@ def open_shard(path: Path) -> OpenShard:
     except (pa.ArrowException, KeyError, OSError, IndexError, ValueError) as error:
         raise ValueError(f"{path} is no shard of structures: {' '.join(str(error).split())}. {AGAIN}") from None
     atoms = np.concatenate([[0], np.cumsum(columns["n_atoms"])]).astype(np.int64)
-    return OpenShard(path, columns, atoms, batch, mapped)
+    return OpenShard(path, columns, atoms, batch, mapped, file)
 
 
-def row_bytes(name: str) -> int:
+def _row_bytes(name: str) -> int:
     """The bytes of one row of a column."""
     known = property_of(name)
     return np.dtype(known.dtype).itemsize * math.prod(known.shape)

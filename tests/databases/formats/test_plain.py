@@ -87,9 +87,9 @@ def test_what_is_told_apart() -> None:
 
 
 def as_ase(body: list[str]) -> Any:
-    """What ASE's own reader makes of a frame with its own parser; the error if it refuses."""
+    """What ASE's own reader makes of a frame, but for the lower half of a skew stress; the error if it refuses."""
     try:
-        return _read_xyz_frame(iter(body), len(body) - 1)
+        return _read_xyz_frame(iter(body), len(body) - 1, Comment())
     except Exception as error:
         return error
 
@@ -257,6 +257,19 @@ def test_a_token_away_added_or_changed_is_never_taken(drawn: tuple[list[str], se
 )
 def test_frames_that_are_odd(body: list[str]) -> None:
     agrees(body)
+
+
+@pytest.mark.parametrize("beside", ["", "a={1 2}"])  # the second is for ASE's reader
+def test_a_stress_that_is_not_symmetric_keeps_both_halves(tmp_path: Path, beside: str) -> None:
+    path = tmp_path / "a.xyz"
+    rows = ["1 0.5 0 0.5 2 0 0 0 3", "1 0.5 0 0.7 2 0 0 0 3", "nan 1 0 inf inf 0 0 0 3", "1 1 0 1.000001 2 0 0 0 3"]
+    path.write_text(
+        "".join(f'1\nProperties=species:S:1:pos:R:3 stress="{row}" {beside}\nH 0.0 0.0 0.0\n' for row in rows)
+    )
+    found = [atoms.calc.results["stress"] for _, atoms in read_rows("extxyz", path)]
+    assert [len(stress) for stress in found] == [6, 9, 6, 6]
+    np.testing.assert_array_equal(found[1].reshape(3, 3), [[1, 0.7, 0], [0.5, 2, 0], [0, 0, 3]])
+    assert list(found[0]) == [1, 2, 3, 0, 0, 0.5]
 
 
 def test_a_frame_left_to_ase_comes_as_before(tmp_path: Path) -> None:

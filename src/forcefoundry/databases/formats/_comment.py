@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from forcefoundry.databases.formats._build import is_skew
+
 _ITEM = re.compile(r"""([\w.:+-]+)(?:=(?:"([^"\\]+)"|([^\s"'{}\[\]=\\]+)))?(?!\S)|(\S)""")
 """A key, its value with quotes or without, or a sign of something else."""
 
@@ -93,6 +95,9 @@ class Comment:
             info = key_val_str_to_dict(line)
         if "Properties" in info:
             self.columns = columns_of(str(info["Properties"]))
+        stress = info.get("stress")
+        if isinstance(stress, np.ndarray) and stress.shape == (3, 3) and is_skew(stress):
+            info["stress"] = stress.reshape(9)  # which ASE's reader leaves as it is
         return info
 
 
