@@ -31,7 +31,7 @@ def run(params: Mapping[str, Any]) -> None:
 
     from forcefoundry.databases import Database
     from forcefoundry.pairs import CONTRACT_VERSION
-    from forcefoundry.pairs.cache import digest_of, distinct
+    from forcefoundry.pairs.digest import digest_of, distinct
     from forcefoundry.pairs.store.merging import merge_small
     from forcefoundry.pairs.store.view import write_view
 
@@ -44,7 +44,7 @@ def run(params: Mapping[str, Any]) -> None:
     keys = structures.keys() if source == "cache" else np.zeros((0, 32), dtype=np.uint8)
     _adopt(store, keys)
     device = choose_device(params)
-    filled = _fill(store, keys, structures, params, device.type)
+    filled = _fill(store, keys, structures, params, device)
     merged = merge_small(store, keys)
     if merged:
         logger.info("many small shards were merged into %d", len(merged))
@@ -72,7 +72,7 @@ def run(params: Mapping[str, Any]) -> None:
             "kept": len(distinct(keys)) - filled.structures,
             "seconds": round(time.perf_counter() - started, 3),
             "bytes": sum(shard["bytes"] for shard in view["shards"]),
-            "device": device.type,
+            "device": device,
         },
     )
 

@@ -81,7 +81,7 @@ def run(params: Mapping[str, Any]) -> None:
             "stopped": result.stopped,
             "seconds": round(result.seconds, 3),
             "n_parameters": sum(w.numel() for w in modules.model.parameters() if w.requires_grad),
-            "device": device.type,
+            "device": device,
         },
     )
     shutil.rmtree(scratch, ignore_errors=True)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
     from forcefoundry.databases import Database
@@ -69,16 +68,18 @@ def writable_store(cutoff: float) -> PairStore:
     return PairStore(OWN_STORE, cutoff)
 
 
-def choose_device(params: Mapping[str, Any]) -> torch.device:
+def choose_device(params: Mapping[str, Any]) -> str:
     """The device of `hardware.device`: `auto` takes CUDA where there is one; `cuda` where there is none is an error."""
-    import torch
-
     asked = str(params["hardware"]["device"])
     if asked not in ("auto", "cpu", "cuda"):
         raise ValueError(f"hardware.device is {asked!r}, expected auto, cpu or cuda.")
+    if asked == "cpu":
+        return asked
+    import torch  # a second and 200 MB, which the pairs of a CPU do not need
+
     if asked == "cuda" and not torch.cuda.is_available():
         raise ValueError("hardware.device is cuda, but torch sees no CUDA device. Set hardware=cpu or hardware=auto.")
-    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def prepare_process(params: Mapping[str, Any]) -> None:

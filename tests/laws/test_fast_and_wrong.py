@@ -85,11 +85,11 @@ def test_wrong_pairs_on_axes_that_are_not_periodic_whose_vector_means_nothing(
 
 @finders
 def test_int32_wrap_in_what_a_finder_gives(finder: Finder) -> None:
-    """Shifts of atoms that are 2^29 cells apart, and atoms of a batch, are counted in 64 bits."""
+    """Atoms of a batch are counted in 64 bits, and shifts of atoms that are 2^30 cells apart are right."""
     far = float(2**29)
     what = Structure(np.array([[far, 0.0, 0.0], [0.25 - far, 0.5, 0.0]]), np.eye(3), PERIODIC, 0.75)
     found = what.found_by(finder)
-    assert all(array.dtype == np.int64 for array in (found.i, found.j, found.S))
+    assert [array.dtype for array in (found.i, found.j, found.S)] == [np.int64, np.int64, np.int32]
     there, back = [(2**30, -1, 0), (2**30, 0, 0)], [(-(2**30), 0, 0), (-(2**30), 1, 0)]
     assert listed(found) == [*((0, 1, S) for S in there), *((1, 0, S) for S in back)]
 

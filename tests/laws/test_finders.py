@@ -64,4 +64,4 @@ def test_a_batch_is_each_alone(finder: Finder, one: Structure, two: Structure, t
         alone = Structure(part.positions, part.cell, part.pbc, one.cutoff).found_by(finder)
         expected += [(i + int(start), j + int(start), S) for i, j, S in listed(alone)]
     assert listed(found) == expected
-    assert all(array.dtype == np.int64 for array in (found.i, found.j, found.S))
+    assert [array.dtype for array in (found.i, found.j, found.S)] == [np.int64, np.int64, np.int32]

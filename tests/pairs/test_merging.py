@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from forcefoundry.databases.keys import keys_of
-from forcefoundry.pairs.cache import compute_table, digest_of, read_table
+from forcefoundry.pairs.cache import compute_table, read_table
+from forcefoundry.pairs.digest import digest_of
 from forcefoundry.pairs.store import filling
 from forcefoundry.pairs.store.archive import restore_archive, write_archive
 from forcefoundry.pairs.store.cleaning import remove, unused

@@ -13,7 +13,8 @@ import pytest
 from forcefoundry.databases import Database
 from forcefoundry.databases.keys import keys_of
 from forcefoundry.pairs import Pairs, ReferenceFinder, store_folder
-from forcefoundry.pairs.cache import compute_table, digest_of, fill_cache, read_table
+from forcefoundry.pairs.cache import compute_table, fill_cache, read_table
+from forcefoundry.pairs.digest import digest_of
 from forcefoundry.pairs.store import filling, link_or_copy
 from tests.builders import database, subset
 from tests.pairs.store_room import CUTOFF, filled, same, shards_in, store_at

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from forcefoundry.databases.database import Database
-from forcefoundry.databases.keys import Keys
 from forcefoundry.databases.mapped import pieces
 from forcefoundry.graph import Node, ordered_ancestors, replace_node
-from forcefoundry.pairs.contract import CONTRACT_VERSION, Finder
+from forcefoundry.pairs.contract import Finder
 from forcefoundry.pairs.finders import make_finder
 from forcefoundry.pairs.nodes import CachedPairsNode, PairFinderNode
 from forcefoundry.pairs.packing import half_of, in_words, joined
 from forcefoundry.pairs.store import Filled, PairStore, fill
 from forcefoundry.pairs.store.filling import ATOMS_AT_ONCE, Progress
 from forcefoundry.pairs.table import PairTable
-
-
-def digest_of(keys: Keys, cutoff: float) -> str:
-    """What later steps depend on: sorted keys (n, 32), cutoff and contract version, not how the store grew."""
-    text = f"forcefoundry pairs, contract {CONTRACT_VERSION}, cutoff {float(cutoff).hex()}\n".encode()
-    return hashlib.sha256(text + distinct(keys).tobytes()).hexdigest()
-
-
-def distinct(keys: Keys) -> Keys:
-    """The keys without repeats, sorted."""
-    whole = np.unique(np.ascontiguousarray(keys, dtype=np.uint8).reshape(-1, 32).view("V32"))
-    return whole.view(np.uint8).reshape(-1, 32)
 
 
 def fill_cache(

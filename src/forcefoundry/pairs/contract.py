@@ -25,6 +25,9 @@ COINCIDENT = 1e-8
 LARGEST = 1e15
 """Å. Cutoffs, coordinates and cells beyond this are mistakes; the finders' float32, which picks, ends not far away."""
 
+FARTHEST = float(2**29)
+"""Cells. Atoms farther from the origin have no shifts of 32 bits."""
+
 CONTRACT_VERSION = 1
 """Raised whenever the set of pairs of some structure, or their order, changes."""
 
@@ -37,12 +40,12 @@ Bools = NDArray[np.bool_]
 class Pairs:
     """A full list of pairs, sorted by (i, j, S).
 
-    i, j: (P,) atoms, as indices into the packed atom arrays. S: (P, 3) lattice shift of j.
+    i, j: (P,) int64, atoms, as indices into the packed atom arrays. S: (P, 3) int32, lattice shift of j.
     """
 
     i: Ints
     j: Ints
-    S: Ints
+    S: NDArray[np.int32]
 
 
 class Finder(Protocol):
@@ -104,6 +107,14 @@ def check_structure(positions: Floats, cell: Floats, pbc: Bools, system: int) ->
                 f"System {system} is periodic but its periodic lattice vectors {vectors.tolist()} are zero or lie in "
                 "one plane. Give a cell with volume, or set pbc to False for that direction."
             )
+
+
+def far_from_home(position: Floats, system: int, atom: int) -> ValueError:
+    """The error for an atom (3,) so many cells away that its shifts would not fit into 32 bits."""
+    return ValueError(
+        f"System {system}, atom {atom}: its position {position.tolist()} is more than 2^29 cells from the origin, and "
+        "shifts are kept in 32 bits. Wrap the atoms into the cell."
+    )
 
 
 def check_shapes(positions: Floats, cell: Floats, pbc: Bools, offsets: Ints) -> None:

@@ -25,6 +25,7 @@ from forcefoundry.pairs.contract import (
     check_shapes,
     check_structure,
     coincident,
+    far_from_home,
 )
 from forcefoundry.pairs.half import HalfPairs, mirrored
 from forcefoundry.pairs.native.memory import block, rooms
@@ -133,11 +134,7 @@ def _error(problem: tuple[int, int, int, int], positions: Floats, offsets: Ints)
     if kind == IN_ONE_PLACE:
         return coincident(system, atom, other)
     if kind == FAR_FROM_HOME:
-        where = positions[offsets[system] + atom].tolist()
-        return ValueError(
-            f"System {system}, atom {atom}: its position {where} is more than 2^29 cells from the origin, and shifts "
-            "are kept in 32 bits. Wrap the atoms into the cell."
-        )
+        return far_from_home(positions[offsets[system] + atom], system, atom)
     if kind == TOO_SMALL:
         return ValueError(
             f"System {system} has a cell that the cutoff spans more than 500 times along one axis, expected fewer. "

@@ -59,4 +59,4 @@ class DensePairTable:
         # nonzero goes through the array in order, so the list is sorted by (i, j, S) as every list of pairs is.
         which, i, j, *S = np.nonzero(self.near[structures])
         first = first_atoms[which]
-        return Pairs(i + first, j + first, np.stack(S, axis=1) - self.near.shape[-1] // 2)
+        return Pairs(i + first, j + first, (np.stack(S, axis=1) - self.near.shape[-1] // 2).astype(np.int32))

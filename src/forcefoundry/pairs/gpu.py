@@ -84,7 +84,7 @@ class GpuFinder:
         """The full list as tensors that stay where they are found; arguments and errors are those of the call.
 
         positions: (N, 3) Å, cell: (S, 3, 3) Å, pbc: (S, 3); other precisions than float64 are widened first.
-        offsets: (S + 1,), anywhere: it is looked at on the CPU. Gives i (P,), j (P,) and S (P, 3), int64.
+        offsets: (S + 1,), anywhere: it is looked at on the CPU. Gives i (P,) and j (P,), int64, and S (P, 3), int32.
         """
         cutoff = check_cutoff(cutoff)
         ends = np.ascontiguousarray(offsets.detach().cpu().numpy(), dtype=np.int64)

@@ -67,15 +67,19 @@ class HalfPairs:
         return HalfPairs(self.offsets[first : last + 1], self.counts, ends[0], codes, ends[1], wide)
 
 
+def room_for(n_pairs: int) -> tuple[Ints, Ints, NDArray[np.int32]]:
+    """i (P,), j (P,) and S (3 P,) that hold anything, in one block of memory."""
+    whole = block(2 * n_pairs + (3 * n_pairs + 1) // 2)
+    return whole[:n_pairs], whole[n_pairs : 2 * n_pairs], whole[2 * n_pairs :].view(np.int32)[: 3 * n_pairs]
+
+
 def mirrored(parts: list[HalfPairs]) -> Pairs:
     """The full list of the parts of a batch, which follow one another; a thread each."""
     from forcefoundry.pairs.native.mirror import mirror  # numba: seconds
 
     ends = [0, *accumulate(2 * len(part.codes) for part in parts)]
     n_pairs = ends[-1]
-    whole = block(5 * n_pairs)
-    i, j, S = whole[:n_pairs], whole[n_pairs : 2 * n_pairs], whole[2 * n_pairs :]
-
+    i, j, S = room_for(n_pairs)
     calls = []
     for p, (first, last) in zip(parts, pairwise(ends), strict=True):
         kept = (p.offsets, p.counts, p.pair_ends, p.codes, p.wide_ends, p.wide)

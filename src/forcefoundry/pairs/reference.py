@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from forcefoundry.pairs.contract import (
     COINCIDENT,
+    FARTHEST,
     Bools,
     Floats,
     Ints,
@@ -16,6 +18,7 @@ from forcefoundry.pairs.contract import (
     check_cutoff,
     check_structure,
     coincident,
+    far_from_home,
 )
 
 _CANDIDATES_AT_ONCE = 4_000_000
@@ -43,15 +46,15 @@ class ReferenceFinder:
             found.append(self._one_system(positions[start:stop], cell[system], pbc[system], cutoff, system, start))
         if not found:
             none = np.zeros(0, dtype=np.int64)
-            return Pairs(none, none, np.zeros((0, 3), dtype=np.int64))
+            return Pairs(none, none, np.zeros((0, 3), dtype=np.int32))
         i, j, S = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return Pairs(i, j, S)
 
     def _one_system(
         self, positions: Floats, cell: Floats, pbc: Bools, cutoff: float, system: int, start: int
-    ) -> tuple[Ints, Ints, Ints]:
+    ) -> tuple[Ints, Ints, NDArray[np.int32]]:
         check_structure(positions, cell, pbc, system)
-        i, j, S, distance = self._half(positions, cell, pbc, cutoff)
+        i, j, S, distance = self._half(positions, cell, pbc, cutoff, system)
         zero = distance < COINCIDENT
         if zero.any():
             first = int(np.flatnonzero(zero)[0])
@@ -62,11 +65,16 @@ class ReferenceFinder:
         order = np.lexsort((S[:, 2], S[:, 1], S[:, 0], j, i))
         return i[order] + start, j[order] + start, S[order]
 
-    def _half(self, positions: Floats, cell: Floats, pbc: Bools, cutoff: float) -> tuple[Ints, Ints, Ints, Floats]:
+    def _half(
+        self, positions: Floats, cell: Floats, pbc: Bools, cutoff: float, system: int
+    ) -> tuple[Ints, Ints, NDArray[np.int32], Floats]:
         """The canonical half of the candidates, with distances computed from the positions as given."""
         basis = completed(cell, pbc)
         inverse = np.linalg.inv(basis)
         wraps = np.where(pbc, np.floor(positions @ inverse), 0.0)  # (N, 3) cells that each atom lies off home
+        far = np.flatnonzero((np.abs(wraps) > FARTHEST).any(axis=1))
+        if len(far):
+            raise far_from_home(positions[far[0]], system, int(far[0]))
         heights = 1.0 / np.linalg.norm(inverse, axis=0)
         reach = np.where(pbc, np.floor(cutoff / heights + 1.0 + 1e-9), 0).astype(np.int64)
         shifts = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1).reshape(
@@ -98,7 +106,7 @@ class ReferenceFinder:
         i, j, S = i[half], j[half], S[half]
         D = (at[j] - at[i]) + _combine(S, vectors)
         distance = torch.sqrt(D[:, 0] * D[:, 0] + D[:, 1] * D[:, 1] + D[:, 2] * D[:, 2])
-        return tuple(_array(x) for x in (i, j, S.to(torch.int64), distance))
+        return tuple(_array(x) for x in (i, j, S.to(torch.int32), distance))
 
 
 def completed(cell: Floats, pbc: Bools) -> Floats:

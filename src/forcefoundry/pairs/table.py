@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forcefoundry.pairs.contract import Ints, Pairs
-from forcefoundry.pairs.half import HalfPairs
-from forcefoundry.pairs.native.memory import block
+from forcefoundry.pairs.half import HalfPairs, room_for
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,7 @@ class PairTable:
 
         spans = self._spans[structures]
         n = int(self.pairs_of_structure[structures].sum())
-        whole = block(5 * n)
-        i, j, S = whole[:n], whole[n : 2 * n], whole[2 * n :]
+        i, j, S = room_for(n)
         first_atoms = np.ascontiguousarray(first_atoms, dtype=np.int64)
         self._check(assemble(self._addresses, self._widths, spans, first_atoms, i, j, S), structures)
         return Pairs(i, j, S.reshape(-1, 3))

@@ -17,7 +17,8 @@ from forcefoundry.databases import Database
 from forcefoundry.databases.keys import keys_of
 from forcefoundry.databases.mapped import MappedColumns
 from forcefoundry.files import read_json
-from forcefoundry.pairs.cache import compute_table, digest_of
+from forcefoundry.pairs.cache import compute_table
+from forcefoundry.pairs.digest import digest_of
 from forcefoundry.pairs.store.view import read_manifest
 from pipeline.steps import precompute_pairs
 from pipeline.steps.workspace import LOAD, OWN_STORE, PAIRS, kept_pairs, store_root

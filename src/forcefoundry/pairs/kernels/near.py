@@ -117,8 +117,8 @@ def write_pairs(
 ):  # fmt: skip
     """Write the neighbours of ATOMS atoms in the order of (j, S): that of their candidates.
 
-    A neighbour's place is the number of its row's that come before it. Gives i and j (P,) and S (P, 3) int64; or, where
-    PACKED, codes (P,) int32, the bits of the codes of a half list, 0 for those that fit none.
+    A neighbour's place is the number of its row's that come before it. Gives i and j (P,) int64 and S (P, 3) int32;
+    or, where PACKED, codes (P,) int32, the bits of the codes of a half list, 0 for those that fit none.
     """
     i = tl.program_id(0).to(tl.int64) * ATOMS + tl.arange(0, ATOMS)
     real = i < n_atoms
@@ -148,6 +148,6 @@ def write_pairs(
         else:
             tl.store(i_out + to, whose, mask=there)
             tl.store(j_out + to, j, mask=there)
-            tl.store(S_out + 3 * to, S0, mask=there)
-            tl.store(S_out + 3 * to + 1, S1, mask=there)
-            tl.store(S_out + 3 * to + 2, S2, mask=there)
+            tl.store(S_out + 3 * to, S0.to(tl.int32), mask=there)
+            tl.store(S_out + 3 * to + 1, S1.to(tl.int32), mask=there)
+            tl.store(S_out + 3 * to + 2, S2.to(tl.int32), mask=there)

@@ -178,10 +178,10 @@ def find_rows(these: Candidates, half: bool) -> Found:
 
 
 def pairs_of(these: Candidates, found: Found) -> tuple[Tensor, Tensor, Tensor]:
-    """i (P,), j (P,) and S (P, 3), int64, sorted by (i, j, S)."""
+    """i (P,) and j (P,), int64, and S (P, 3), int32, sorted by (i, j, S)."""
     n, device = len(found.rows), found.rows.device
     i = torch.empty(n, dtype=torch.int64, device=device)
-    j, S = torch.empty_like(i), torch.empty((n, 3), dtype=torch.int64, device=device)
+    j, S = torch.empty_like(i), torch.empty((n, 3), dtype=torch.int32, device=device)
     _write_pairs(these, found, i, j, S, i, packed=False)
     return i, j, S
 

@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from forcefoundry.pairs.contract import FARTHEST
 from forcefoundry.pairs.native.cells import measure
 from forcefoundry.pairs.native.compiling import compiled, inlined, making
-
-FARTHEST = float(2**29)
-"""Cells. Atoms farther from home, on either side, would leave no room for their shifts in 32 bits."""
 
 MOST_CELLS = 500.0
 """How many cells away along one axis images can be: their numbers are kept in 10 bits, with their sign."""
