@@ -9,8 +9,8 @@ import numpy as np
 
 from forcefoundry.pairs.native.compiling import compiled, inlined, making
 from forcefoundry.pairs.native.home import middle
-from forcefoundry.pairs.native.lanes import EIGHT, LANES, first_lanes, get, lowest, put
-from forcefoundry.pairs.native.near import beside
+from forcefoundry.pairs.native.lanes import EIGHT, LANES, PLACES, first_lanes, get, lowest, put
+from forcefoundry.pairs.native.near import beside, list_near
 from forcefoundry.pairs.native.rows import close_off, decide, encode, moves, pick, pick_codes
 
 PER_BIN = 40
@@ -18,6 +18,9 @@ PER_BIN = 40
 
 LARGEST_EDGE = 4.0
 """Cutoffs. Bins are no wider, unless there would be too many of them."""
+
+SWEPT = 8192
+"""Candidates up to which all of them are asked whether they are near a bin."""
 
 SAMPLE = 1024
 """Atoms that tell where most of them are, about."""
@@ -153,7 +156,7 @@ def mark(grid, b0, b1, b2, box, within, words, summary):
 class Near(NamedTuple):
     """Scratch for the candidates near a bin, in their order.
 
-    listed: (m,) uint32, which they are; x, y, z: (m + LANES,) float32 Å and code: (m + LANES,) uint32, those of
+    listed: (m + LANES,) uint32, which they are; x, y, z: (m + LANES,) float32 Å and code: (m + LANES,) uint32, those of
     `Candidates`; place: (m,) where in the list a candidate stands.
     """
 
@@ -191,25 +194,40 @@ def collect(words, summary, found, near):
     return n
 
 
+@compiled
+def sweep(found, m, box, within, near):
+    """List those of m candidates that lie within `within` Å of a box (2, 3), asking all of them; gives their number."""
+    x0, y0, z0 = middle(box, 0), middle(box, 1), middle(box, 2)
+    half0, half1, half2 = np.float32(box[1, 0] - x0), np.float32(box[1, 1] - y0), np.float32(box[1, 2] - z0)
+    n = list_near(
+        found.x, found.y, found.z, found.code, m, np.float32(-x0), np.float32(-y0), np.float32(-z0),
+        half0, half1, half2, np.float32(within * within), PLACES, near.x, near.y, near.z, near.code, near.listed,
+    )  # fmt: skip
+    for at in range(n):
+        put(near.place, np.int64(get(near.listed, at)), at)
+    return n
+
+
 @making
-def by_bins(grid, n, home):
+def by_bins(n, box, bounds, home, found, edges, shape, reaches):
     """The atoms at home, sorted by bin, and where each bin's start."""
-    n_bins = len(grid.starts) - 2
-    starts = np.zeros(n_bins + 1, np.int64)
-    atoms = np.empty(n, np.int64)
-    atom_of = np.empty(len(grid.members), np.int64)
-    for k in range(len(atom_of)):
-        atom_of[k] = -1
+    low0, low1, low2 = box[0, 0] - middle(bounds, 0), box[0, 1] - middle(bounds, 1), box[0, 2] - middle(bounds, 2)
+    n_bins = shape[0] * shape[1] * shape[2]
+    starts, bin_of, atoms = np.zeros(n_bins + 2, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     for i in range(n):
-        atom_of[home.at[i]] = i
-    n_atoms = 0
+        k = get(home.at, i)
+        b = bin_along(get(found.x, k), low0, edges[0], shape[0], reaches[0])
+        b = b * shape[1] + bin_along(get(found.y, k), low1, edges[1], shape[1], reaches[1])
+        b = b * shape[2] + bin_along(get(found.z, k), low2, edges[2], shape[2], reaches[2])
+        put(bin_of, i, b)
+        put(starts, b + 2, get(starts, b + 2) + 1)
     for b in range(n_bins):
-        for to in range(grid.starts[b], grid.starts[b + 1]):
-            if atom_of[grid.members[to]] >= 0:
-                atoms[n_atoms] = atom_of[grid.members[to]]
-                n_atoms += 1
-        starts[b + 1] = n_atoms
-    return atoms, starts
+        starts[b + 2] += starts[b + 1]
+    for i in range(n):
+        b = get(bin_of, i) + 1
+        put(atoms, get(starts, b), i)
+        put(starts, b, get(starts, b) + 1)
+    return atoms, starts[: n_bins + 1]
 
 
 @compiled
@@ -299,10 +317,12 @@ def rows_by_bins(positions, start, n, cutoff, within, least, sure, most, home, f
     edges, shape, reaches = np.empty(3), np.empty(3, np.int64), np.empty(3, np.int64)
     core = crowd(n, home.bounds, within, home)
     shape_of(n, m, core, within, edges, shape, reaches)
-    grid = fill(m, core, home.bounds, found, edges, shape, reaches)
-    atoms, starts = by_bins(grid, n, home)
+    atoms, starts = by_bins(n, core, home.bounds, home, found, edges, shape, reaches)
+    # Of so few candidates it takes longer to tell which bins they are in than to ask each of them.
+    few = m <= SWEPT
+    grid = fill(0 if few else m, core, home.bounds, found, edges, shape, reaches)
     words, summary = np.zeros((m >> 6) + 1, np.uint64), np.zeros((m >> 12) + 1, np.uint64)
-    listed, place, code = np.empty(m, np.uint32), np.empty(m, np.int64), np.empty(m + LANES, np.uint32)
+    listed, place, code = np.empty(m + LANES, np.uint32), np.empty(m, np.int64), np.empty(m + LANES, np.uint32)
     x, y, z = np.empty(m + LANES, np.float32), np.empty(m + LANES, np.float32), np.empty(m + LANES, np.float32)
     box = np.empty((2, 3))
     raw, rows, used = np.empty(32 * n + 64, np.uint32), np.empty(n, np.int64), np.zeros(1, np.int64)
@@ -311,9 +331,12 @@ def rows_by_bins(positions, start, n, cutoff, within, least, sure, most, home, f
         if starts[b] == starts[b + 1]:
             continue
         around(atoms, starts[b], starts[b + 1], home, found, box)
-        b0, b1, b2 = b // (shape[2] * shape[1]), (b // shape[2]) % shape[1], b % shape[2]
-        mark(grid, b0, b1, b2, box, within, words, summary)
-        last = collect(words, summary, found, near)
+        if few:
+            last = sweep(found, m, box, within, near)
+        else:
+            b0, b1, b2 = b // (shape[2] * shape[1]), (b // shape[2]) % shape[1], b % shape[2]
+            mark(grid, b0, b1, b2, box, within, words, summary)
+            last = collect(words, summary, found, near)
         close_off(x, y, z, last)
         at, end = starts[b], starts[b + 1]
         while at < end:

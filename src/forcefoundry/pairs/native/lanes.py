@@ -139,6 +139,19 @@ def get(typing: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
+def put_eight(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index : index + 8] = value, int64: without asking whether that is within the array."""
+    signature = types.void(array, types.uintp, types.int64)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = splat(builder, args[2], ir.VectorType(I64, EIGHT))
+        builder.store(vector, placed(context, builder, sig.args[0], args[0], args[1], vector.type), align=8)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+@intrinsic
 def put_shift(typing: Any, S: Any, at: Any, code: Any) -> Any:
     """Write the shifts of a packed pair to S[at : at + 3], int32, and something or other to S[at + 3]."""
     signature = types.void(S, types.uintp, types.uint32)

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from forcefoundry.pairs.native.compiling import compiled, kept
-from forcefoundry.pairs.native.lanes import get, put, put_shift
+from forcefoundry.pairs.native.lanes import EIGHT, get, put, put_eight, put_shift
 
-MIRROR = (32 << 10) + (32 << 5) + 32
+HOME = (16 << 10) + (16 << 5) + 16
+"""The shift fields of the code of a pair within the cell."""
+
+MIRROR = 2 * HOME
 """The shift fields of a code and of its mirror image add up to this."""
 
 
@@ -59,20 +62,34 @@ def mirror_codes(n, base, counts, row0, codes, p, starts, filled, full):
 @compiled
 def write_rows(n, base, first_atom, starts, full, i_out, j_out, S_out):
     """Write out the full list of one structure from its codes."""
+    end = get(starts, n)
+    p = base
     for i in range(n):
-        first, last = get(starts, i), get(starts, i + 1)
-        for p in range(first, last):
+        last = get(starts, i + 1)
+        # Eight at once, over the end of the row: the next one's are written behind it. What comes behind the last row
+        # belongs to another structure, and maybe to another thread.
+        while p < last and p + EIGHT <= end:
+            put_eight(i_out, p, first_atom + i)
+            p += EIGHT
+        while p < last:
             put(i_out, p, first_atom + i)
-            put(j_out, p, first_atom + np.int64(get(full, p - base) >> np.uint32(15)))
-    last = get(starts, n)
-    for p in range(base, last - 1):
-        put_shift(S_out, 3 * p, get(full, p - base))
-    if last > base:
-        # One by one: what comes behind the last pair belongs to another structure, and maybe to another thread.
-        code = np.int64(get(full, last - 1 - base))
-        put(S_out, 3 * last - 3, ((code >> 10) & 31) - 16)
-        put(S_out, 3 * last - 2, ((code >> 5) & 31) - 16)
-        put(S_out, 3 * last - 1, (code & 31) - 16)
+            p += 1
+        p = last
+    moved = np.uint32(0)
+    for q in range(end - base):
+        code = get(full, q)
+        moved |= code ^ np.uint32(HOME)
+        put(j_out, base + q, first_atom + np.int64(code >> np.uint32(15)))
+    if moved & np.uint32(32767) == 0:
+        for q in range(3 * base, 3 * end):
+            put(S_out, q, 0)
+    elif end > base:
+        for q in range(base, end - 1):
+            put_shift(S_out, 3 * q, get(full, q - base))
+        code = np.int64(get(full, end - 1 - base))
+        put(S_out, 3 * end - 3, ((code >> 10) & 31) - 16)
+        put(S_out, 3 * end - 2, ((code >> 5) & 31) - 16)
+        put(S_out, 3 * end - 1, (code & 31) - 16)
 
 
 @compiled

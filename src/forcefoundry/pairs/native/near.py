@@ -178,6 +178,39 @@ def beside(
     return signature, emit
 
 
+@intrinsic
+def list_near(
+    typing: Any, x: Any, y: Any, z: Any, code: Any, last: Any, x0: Any, y0: Any, z0: Any,
+    h0: Any, h1: Any, h2: Any, square: Any, places: Any,
+    to_x: Any, to_y: Any, to_z: Any, to_code: Any, numbers: Any,
+) -> Any:  # fmt: skip
+    """List which of the places (x, y, z), numbers 0 ... last - 1, are beside a box once (x0, y0, z0) is added to them.
+
+    All are float32; box and square are those of `beside`, places `PLACES`. The list are the places as they are, their
+    `code` and their numbers, each with room for LANES more; gives how many there are.
+    """
+    signature = types.intp(x, y, z, code, INDEX, *[FLOATS] * 7, places, to_x, to_y, to_z, to_code, numbers)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        n_lanes = width(context)
+        floats, words = ir.VectorType(F32, n_lanes), ir.VectorType(I32, n_lanes)
+        loop = Loop(builder, ir.Constant(I64, 0), args[4], n_lanes, [ir.Constant(I64, 0)])
+        found, moved = [], []
+        for axis in range(3):
+            place = placed(context, builder, sig.args[axis], args[axis], loop.k, floats)
+            found.append(builder.load(place, align=4))
+            moved.append(builder.fadd(found[axis], splat(builder, args[5 + axis], floats)))
+        inside = _below(builder, _is_beside(builder, moved, args[8:11], args[11]), loop.k, args[4], words)
+        found.append(builder.load(placed(context, builder, sig.args[3], args[3], loop.k, words), align=4))
+        number = splat(builder, builder.trunc(loop.k, I32), words)
+        found.append(builder.add(number, numbered(words)))
+        columns = list(zip(sig.args[13:18], args[13:18], strict=True))
+        at = _write(context, builder, columns, found, loop.carried[0], inside, (sig.args[12], args[12]))
+        return loop.end([at])[0]
+
+    return signature, emit
+
+
 def _write(
     context: Any, builder: Any, columns: list[Any], values: list[Any], at: Any, inside: Any, places: tuple[Any, Any]
 ) -> Any:
