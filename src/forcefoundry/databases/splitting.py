@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,9 @@ def assign(
         elif name not in (None, "train"):
             codes[at] = SPLITS.index(str(name))
         else:
-            codes[at], drawn[at] = _draw(_drawn_by(settings, keys[at], groups[at]), settings), True
+            drawn[at] = True
+    rows = np.flatnonzero(drawn)
+    codes[rows] = _draw((_drawn_by(settings, keys[at], groups[at]) for at in rows.tolist()), settings)
     settings.check_column([SPLITS[code] for code in np.unique(codes[~drawn])])
     followed, bridging = _follow(codes, drawn, near, settings.by == "group")
     codes[bridging] = -1
@@ -109,11 +111,12 @@ def _drawn_by(settings: SplitSettings, key: NDArray[np.uint8], group: str | None
     return key.tobytes() if settings.by == "content" or group is None else b"group " + group.encode()
 
 
-def _draw(what: bytes, settings: SplitSettings) -> int:
-    hashed = hashlib.sha256(f"split {settings.seed}\n".encode() + what).digest()
-    drawn, shares = int.from_bytes(hashed[:8], "big") / 2**64, settings.shares
-    name = "test" if drawn < shares["test"] else "valid" if drawn < sum(shares.values()) else "train"
-    return SPLITS.index(name)
+def _draw(what: Iterable[bytes], settings: SplitSettings) -> NDArray[np.int64]:
+    head, shares = f"split {settings.seed}\n".encode(), settings.shares
+    hashed = b"".join([hashlib.sha256(head + one).digest()[:8] for one in what])
+    drawn = np.frombuffer(hashed, dtype=">u8").astype(np.float64) / 2**64
+    names = [drawn < shares["test"], drawn < sum(shares.values())]
+    return np.select(names, [SPLITS.index("test"), SPLITS.index("valid")], SPLITS.index("train")).astype(np.int64)
 
 
 def _follow(
