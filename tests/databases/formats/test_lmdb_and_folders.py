@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import lmdb
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.jsonio import mydecode
 
 from forcefoundry.databases.formats import ase_lmdb, read_rows, sources
 from tests.databases.formats.writers import drawn, same, write_ase_folder, write_ase_lmdb
@@ -90,6 +92,30 @@ def test_books_of_which_the_newer_are_lost_are_not_taken_for_whole(tmp_path: Pat
     path.write_bytes(held)
     with pytest.raises(ValueError, match=r"its last transactions are numbered|rows, but has"):
         list(read_rows("ase_lmdb", path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5",
+        '"text"',
+        "[1, 2.5, null, true]",
+        '{"1": {"2": [3]}, "a": {"__complex__": [1, 2]}}',
+        '{"numbers": {"__ndarray__": [[2, 1], "float64", [0.1, 4.9e-324]]}}',
+        '[{"__complex_ndarray__": [[1.0, 2.0], [0.0, 1.0]]}, {"__datetime__": "2024-01-02T03:04:05.6"}]',
+        '{"cell": {"array": {"__ndarray__": [[3, 3], "float64", [1, 0, 0, 0, 1, 0, 0, 0, 1]]}, '
+        '"__ase_objtype__": "cell"}}',
+        '{"whole": 123456789012345678901234567890}',
+        '{"whole": [-9223372036854775809, 18446744073709551616]}',
+        '{"large": 1E400, "none": NaN, "less": -Infinity}',
+        '{"twice": 1, "twice": 2}',
+        '{"surrogate": "\\ud800"}',
+    ],
+)
+def test_json_is_decoded_as_by_ase(text: str) -> None:
+    decoded, expected = ase_lmdb._decoded(text.encode()), mydecode(text)
+    assert repr(decoded) == repr(expected)
+    assert pickle.dumps(decoded) == pickle.dumps(expected)
 
 
 def test_a_folder_without_databases_is_told(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ system wants them back; of its own it holds some megabytes. Nothing may write to
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ PIECE = 1 << 20
 
 NOT = "cannot be read as an ASE-LMDB database"
 """What an error says of a row or a file."""
+
+_LONG = re.compile(rb"[\[,:\s]-?\d{19}")
+"""The beginning of a whole number that may be too large for 64 bits."""
 
 _ALONE = "data.mdb"  # what LMDB names the file where a database is a folder
 _RESERVED = ("nextid", "deleted_ids", "metadata")
@@ -121,13 +125,46 @@ def _row(number: int, packed: bytes) -> Any:
     import numpy as np
     from ase.calculators.calculator import all_properties
     from ase.db.row import AtomsRow
-    from ase.io.jsonio import mydecode, numpyfy
+    from ase.io.jsonio import numpyfy
 
-    values = numpyfy(_numbered(mydecode(zlib.decompress(packed).decode("utf-8"))))
+    values = numpyfy(_numbered(_decoded(zlib.decompress(packed))))
     if not isinstance(values, dict) or "numbers" not in values:
         raise ValueError("the entry is no structure")
     values |= {key: np.array(values[key]) for key in all_properties if isinstance(values.get(key), list)}
     return AtomsRow(values | {"id": number})
+
+
+def _decoded(text: bytes) -> Any:
+    """What ASE's decoder makes of JSON, by orjson, which is several times faster.
+
+    ASE's decodes what orjson refuses (NaN, numbers beyond float64), and whole numbers of which orjson makes floats.
+    """
+    import orjson
+    from ase.io.jsonio import mydecode
+
+    if _LONG.search(text) is None:
+        try:
+            held = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            pass
+        else:
+            return _hooked(held)
+    return mydecode(text.decode("utf-8"))
+
+
+def _hooked(held: Any) -> Any:
+    # What ASE's decoder makes of objects, the inner ones first.
+    from ase.io.jsonio import object_hook
+
+    if type(held) is list:
+        return [_hooked(one) if type(one) in (dict, list) else one for one in held]
+    if type(held) is not dict:
+        return held
+    if "__ndarray__" not in held:  # whose numbers nothing is made of
+        for key, value in held.items():
+            if type(value) in (dict, list):
+                held[key] = _hooked(value)
+    return object_hook(held)
 
 
 def _numbered(held: Any) -> Any:
@@ -136,4 +173,9 @@ def _numbered(held: Any) -> Any:
 
     if not isinstance(held, dict):
         return held
-    return {key if key[:1].isalpha() else intkey(key): _numbered(value) for key, value in held.items()}
+    for key, value in held.items():
+        if isinstance(value, dict):
+            held[key] = _numbered(value)
+    if all(key[:1].isalpha() for key in held):
+        return held
+    return {key if key[:1].isalpha() else intkey(key): value for key, value in held.items()}
