@@ -51,7 +51,10 @@ def run(params: Mapping[str, Any]) -> None:
     view = write_view(store, keys, PAIRS / "shards")
     if view["copied"]:
         logger.info(
-            "the store %s is on another file system: %d shards were copied, not linked", store.root, view["copied"]
+            "no hard links can be made into the store %s (another file system, or another user's files): "
+            "%d shards were copied, not linked",
+            store.root,
+            view["copied"],
         )
     write_json(
         PAIRS / "digest.json",

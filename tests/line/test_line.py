@@ -8,7 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from forcefoundry.databases import Database
 from forcefoundry.files import read_json
+from forcefoundry.pairs import ReferenceFinder
+from forcefoundry.pairs.cache import compute_table
 from tests.line.workspace import Workspace, commit
 from tests.tiny import TINY
 
@@ -118,6 +121,73 @@ def test_pairs_come_to_another_machine_by_push_and_pull(
     assert receipt["computed"] == 0
     assert receipt["kept"] > 0
     assert list(other_machine.store.rglob("*.arrow"))
+
+
+def shards(line: Workspace) -> dict[str, Path]:
+    """The shards that the workspace holds, by name."""
+    return {path.name: path for path in (line.folder / "artifacts/precompute_pairs/shards").glob("*.arrow")}
+
+
+def test_the_store_of_a_run_is_counted_verified_and_put_right(line: Workspace) -> None:
+    base = Database.load(line.folder / "artifacts/load/columns")
+    held = read_json(line.folder / "artifacts/precompute_pairs/shards/manifest.json")
+    pairs = compute_table(base, held["cutoff"], ReferenceFinder()).n_pairs
+    assert (held["structures"], held["pairs"]) == (len(base), pairs)
+    assert f"  {held['cutoff']:g} Å".ljust(12) + f"{len(base)} structures, {pairs} pairs, " in line.pipeline(
+        "pairs", "stats"
+    )
+    assert " shards verified" in line.pipeline("pairs", "verify")
+    name, view = max(shards(line).items(), key=lambda one: one[1].stat().st_size)
+    (stored,) = line.store.rglob(name)
+    inside = (path for path in (line.folder / ".dvc/cache").rglob("*") if path.is_file())
+    (cached,) = (path for path in inside if path.samefile(stored))
+    right, inode = stored.read_bytes(), stored.stat().st_ino
+    stored.chmod(0o644)
+    with stored.open("r+b") as file:
+        file.seek(len(right) // 2)
+        file.write(bytes([right[len(right) // 2] ^ 1]))
+    stored.chmod(0o444)
+    said = line.pipeline("pairs", "verify", code=1)
+    assert f"damaged: {stored}: its bytes are not those of its name" in said
+    assert said.count("damaged: ") == 1
+    assert f"put right: {stored}: {len(base)} structures were computed again" in line.pipeline("pairs", "repair")
+    for path in (stored, view, cached):
+        assert (path.read_bytes(), path.stat().st_ino) == (right, inode)
+    line.pipeline("pairs", "verify")
+    assert "up to date" in line.dvc("status")
+
+
+def test_gc_removes_what_no_run_needs_and_the_next_run_computes_nothing(line: Workspace, tmp_path: Path) -> None:
+    needed = set(shards(line))
+    line.pipeline("params", *TINY, "pairs.cutoff=4.7")
+    line.dvc("repro", "precompute_pairs")
+    unneeded = set(shards(line))
+    assert unneeded
+    assert not unneeded & needed
+    line.pipeline("params", *TINY)
+    line.dvc("repro", "precompute_pairs")
+    assert set(shards(line)) == needed
+    assert "would go: shard" not in line.pipeline("pairs", "gc", "--dry-run")  # they are young
+
+    def stored() -> set[str]:
+        return {path.name for path in line.store.rglob("*.arrow") if not path.name.startswith("index-")}
+
+    said = line.pipeline("pairs", "gc", "--dry-run", "--force")
+    assert all(f"would go: shard {next(line.store.rglob(name))} (" in said for name in unneeded)
+    assert not any(name in said for name in needed)
+    assert needed | unneeded <= stored()
+    said = line.pipeline("pairs", "gc", "--force")
+    assert all(name in said for name in unneeded)
+    assert stored() == needed
+    assert "nothing changed: nothing was recomputed" in line.pipeline("run", *TINY)
+    # Another workspace of this machine, which has the same structures and neither shards nor a cache of DVC's.
+    there = Workspace(tmp_path / "there", line.store)
+    shutil.copytree(
+        line.folder, there.folder, ignore=shutil.ignore_patterns(".git", ".dvc", "dvc.lock", "precompute_pairs")
+    )
+    there.pipeline("precompute_pairs")
+    receipt = read_json(there.folder / "artifacts/precompute_pairs/receipt.json")
+    assert (receipt["computed"], set(shards(there))) == (0, needed)
 
 
 def test_repro_in_a_clean_clone_does_the_same_job(line: Workspace, other_machine: Workspace) -> None:

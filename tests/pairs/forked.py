@@ -48,13 +48,18 @@ def ended(*processes: Any) -> None:
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
-def fill_in_small_shards(root: Path, rows: Sequence[int], seconds: Any = None) -> None:
-    """Fill a store with some structures, a few a piece and a shard every few pieces; say how long it took."""
+def fill_in_small_shards(root: Path, rows: Sequence[int], seconds: Any = None, computed: Any = None) -> None:
+    """Fill a store with some structures, a few a piece and a shard every few pieces.
+
+    Says how long it took and how many were computed.
+    """
     filling.CODES_A_SHARD = 60
     filling.ATOMS_AT_ONCE = 16
     done = fill_cache(subset(base(), rows), store_at(root))
     if seconds is not None:
         seconds.value = done.seconds
+    if computed is not None:
+        computed.value = done.structures
 
 
 def as_user(uid: int, gid: int, work: Callable[..., None], *words: Any) -> None:

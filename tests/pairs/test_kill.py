@@ -42,7 +42,7 @@ def check(root: Path, base: Database) -> int:
 def kill_while_filling(folder: Path, times: int, seed: int) -> list[int]:
     """Kill processes at random points; how many structures each left in its store."""
     base, rng, held = forked.base(), random.Random(seed), []
-    seconds = forked.CONTEXT.Value("d")
+    seconds, computed = forked.CONTEXT.Value("d"), forked.CONTEXT.Value("i")
     forked.ended(forked.started(forked.fill_in_small_shards, folder / "whole", range(forked.STRUCTURES), seconds))
     assert len(shards_in(folder / "whole")) > 10
     for number in range(times):
@@ -55,7 +55,8 @@ def kill_while_filling(folder: Path, times: int, seed: int) -> list[int]:
         process.kill()
         process.join(30)
         held.append(check(root, base))
-        forked.ended(forked.started(forked.fill_in_small_shards, root, range(forked.STRUCTURES)))
+        forked.ended(forked.started(forked.fill_in_small_shards, root, range(forked.STRUCTURES), None, computed))
+        assert computed.value == len(base) - held[-1]  # it goes on where the other was
         assert check(root, base) == len(base)
         shutil.rmtree(root)
     return held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -93,6 +94,62 @@ def test_only_what_is_new_is_computed(store: Path) -> None:
     precompute_pairs.run(params())
     assert (receipt()["computed"], receipt()["kept"], receipt()["computed_pairs"]) == (0, 30, 0)
     assert tree_bytes(PAIRS / "shards") == after
+
+
+def test_two_data_sets_share_what_they_share(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two workspaces of one machine: what both have is computed once and lies on the disk once."""
+    base = database(20)
+    subset(base, range(12)).save(LOAD / "columns")
+    precompute_pairs.run(params())
+    mine = {path.name: path.resolve() for path in shards_in(PAIRS)}
+    (tmp_path / "another").mkdir()
+    monkeypatch.chdir(tmp_path / "another")
+    theirs = subset(base, [19, *range(8, 19), 3])
+    theirs.save(LOAD / "columns")
+    precompute_pairs.run(params())
+    assert (receipt()["computed"], receipt()["kept"]) == (8, 5)
+    both = {path.name: path for path in shards_in(PAIRS)}
+    assert set(both) == {path.name for path in shards_in(store)}
+    assert all(both[name].samefile(path) for name, path in mine.items())
+    assert same(kept_pairs(theirs, CUTOFF), compute_table(theirs, CUTOFF))
+    assert len(list((store / "workspaces").iterdir())) == 2
+
+
+def test_many_small_shards_of_a_set_that_grew_bit_by_bit_become_one(store: Path) -> None:
+    base = database(19)
+    for n in range(1, 18):
+        subset(base, range(n)).save(LOAD / "columns")
+        precompute_pairs.run(params())
+        assert (receipt()["computed"], receipt()["kept"]) == (1, n - 1)
+        assert len(shards_in(PAIRS)) == (n if n < 17 else 1)
+    assert len(shards_in(store)) == 18  # the old ones stay for who refers to them, until `gc`
+    grown = (PAIRS / "digest.json").read_bytes()
+    shutil.rmtree(store)
+    shutil.rmtree(PAIRS)
+    precompute_pairs.run(params())
+    assert receipt()["computed"] == 17
+    assert (PAIRS / "digest.json").read_bytes() == grown
+
+
+def test_where_links_cannot_be_had_shards_are_copied_and_that_is_said(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    base = database(6)
+    base.save(LOAD / "columns")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    precompute_pairs.run(params())
+    (shard,), (copy,) = shards_in(store), shards_in(PAIRS)
+    assert not copy.samefile(shard)
+    assert copy.read_bytes() == shard.read_bytes()
+    (said,) = [text for text in caplog.messages if "copied, not linked" in text]
+    assert said.startswith(f"no hard links can be made into the store {store} (another file system, or another user's ")
+    assert said.endswith("files): 1 shards were copied, not linked")
+    assert same(kept_pairs(base, CUTOFF), compute_table(base, CUTOFF))
 
 
 def test_on_the_fly_nothing_is_computed_and_what_was_stays(store: Path) -> None:

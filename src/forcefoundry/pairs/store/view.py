@@ -24,8 +24,8 @@ MANIFEST = "manifest.json"
 def write_view(store: PairStore, keys: Keys, folder: Path | str) -> dict[str, Any]:
     """Link the shards that hold the given structures into `folder`; gives the manifest, and `copied` with it.
 
-    `copied` is the number of shards that could not be linked, since the store is on another file system, and were
-    copied; the manifest on disk does not say so, for it says what the data are.
+    `copied` is the number of shards that could not be linked, since the store is on another file system or its files
+    are another user's, and were copied; the manifest on disk does not say so, for it says what the data are.
     """
     folder = Path(folder)
     shards = store.shards_of(keys)
