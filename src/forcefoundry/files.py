@@ -48,13 +48,19 @@ def written_whole(path: Path | str) -> Iterator[Path]:
 
 
 class ContentFile(io.RawIOBase):
-    """What `named_by_content` gives: write to it, and find its place once the block has ended."""
+    """What `named_by_content` gives: write to it, and find its place once the block has ended.
+
+    Attributes:
+        path: its place.
+        placed: whether what lies there is this file, and not one that was there already.
+    """
 
     def __init__(self, file: BinaryIO, prefix: str, suffix: str):
         super().__init__()
         self._file, self._prefix, self._suffix = file, prefix, suffix
         self._digest = hashlib.sha256()
         self.path: Path | None = None
+        self.placed = False
 
     def writable(self) -> bool:
         """Yes."""
@@ -80,10 +86,11 @@ class ContentFile(io.RawIOBase):
 
 
 @contextmanager
-def named_by_content(folder: Path | str, suffix: str, prefix: str = "") -> Iterator[ContentFile]:
+def named_by_content(folder: Path | str, suffix: str, prefix: str = "", durable: bool = True) -> Iterator[ContentFile]:
     """A file in `folder` that will be named after the sha256 of its bytes, read-only and whole or not there at all.
 
-    One that is there already stays as it is. A full disk is told as `DiskFullError`.
+    One that is there already stays as it is. A full disk is told as `DiskFullError`. What is not `durable` is not
+    waited for until it is on the disk: after a power cut it may not be what its name says.
     """
     folder = Path(folder)
     place = folder / f"{prefix}...{suffix}"
@@ -97,11 +104,13 @@ def named_by_content(folder: Path | str, suffix: str, prefix: str = "") -> Itera
             content = ContentFile(file, prefix, suffix)
             yield content
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         draft.chmod(0o444)
         content.path = folder / content.final_name
         if not content.path.exists():
             os.replace(draft, content.path)
+            content.placed = True
     except OSError as error:
         raise _told(error, place) from error
     finally:

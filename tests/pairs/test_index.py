@@ -125,7 +125,7 @@ def test_an_index_that_cannot_be_kept_is_no_hindrance(tmp_path: Path, monkeypatc
     for path in store_at(tmp_path).folder.glob("index-*.arrow"):
         path.unlink()
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("forcefoundry.pairs.store.index.named_by_content", refuse)

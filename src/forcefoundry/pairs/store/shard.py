@@ -24,7 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from forcefoundry.databases.keys import Keys
-from forcefoundry.files import named_by_content
+from forcefoundry.files import ContentFile, named_by_content
 from forcefoundry.pairs.contract import CONTRACT_VERSION, Ints
 from forcefoundry.pairs.half import HalfPairs
 
@@ -71,6 +71,15 @@ def write_shard(folder: Path, cutoff: float, keys: Keys, half: HalfPairs, compre
 
     compression: None, or "zstd" for an archive: a compressed shard is smaller and cannot be mapped into memory.
     """
+    path = written_shard(folder, cutoff, keys, half, compression).path
+    assert path is not None
+    return path
+
+
+def written_shard(
+    folder: Path, cutoff: float, keys: Keys, half: HalfPairs, compression: str | None = None
+) -> ContentFile:
+    """What `write_shard` does; gives the file, which knows whether it was there before."""
     if max(len(half.codes), 4 * len(half.wide), len(half.counts)) >= _AT_ONCE:
         raise ValueError(
             f"A shard would hold {len(half.codes)} pairs of {len(half.counts)} atoms, expected fewer than 2^31 of "
@@ -96,8 +105,7 @@ def write_shard(folder: Path, cutoff: float, keys: Keys, half: HalfPairs, compre
         sink = pa.PythonFile(file, mode="w")
         with pa.ipc.new_file(sink, schema, options=options) as writer:
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-    assert file.path is not None
-    return file.path
+    return file
 
 
 def metadata_of(cutoff: float) -> dict[bytes, bytes]:

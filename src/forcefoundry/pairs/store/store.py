@@ -21,7 +21,17 @@ from forcefoundry.databases.keys import Keys
 from forcefoundry.pairs.contract import CONTRACT_VERSION, Ints, check_cutoff
 from forcefoundry.pairs.half import HalfPairs
 from forcefoundry.pairs.store.folders import link_or_copy, make_folder, old_formats
-from forcefoundry.pairs.store.index import EMPTY, Index, Stamp, extended, make_index, read_index, stamp_of, write_index
+from forcefoundry.pairs.store.index import (
+    EMPTY,
+    Index,
+    Stamp,
+    extended,
+    first_of_each,
+    make_index,
+    read_index,
+    stamp_of,
+    write_index,
+)
 from forcefoundry.pairs.store.shard import (
     FORMAT,
     SUFFIX,
@@ -30,7 +40,7 @@ from forcefoundry.pairs.store.shard import (
     check_digest,
     fits,
     open_shard,
-    write_shard,
+    written_shard,
 )
 from forcefoundry.pairs.table import PairTable, Part
 
@@ -66,6 +76,7 @@ class PairStore:
     """Pairs within one cutoff, kept on disk.
 
     A shard's bytes are checked against its name when it is first seen, by this process or by one that kept an index.
+    Of a shard that this store has just written they are known.
 
     Args:
         root: where all stores of this machine lie; the shards are in `store_folder(root, cutoff)`.
@@ -78,6 +89,8 @@ class PairStore:
         self.folder = store_folder(root, cutoff)
         self._index: Index | None = None
         self._open: dict[str, Shard] = {}
+        # Shards that this store wrote, and how they looked then: their names were made of what was written.
+        self._own: dict[str, Stamp] = {}
 
     @property
     def index(self) -> Index:
@@ -111,6 +124,8 @@ class PairStore:
             return
         for name in [name for name, stamp in stamps.items() if seen.get(name) != stamp]:
             self._open.pop(name, None)
+            if self._own.get(name) == stamps[name]:
+                continue
             try:
                 check_digest(here[name])
                 ours = fits(here[name], self.cutoff)
@@ -143,11 +158,7 @@ class PairStore:
     def missing(self, keys: Keys) -> Ints:
         """Positions in `keys` of the structures that the store does not hold, each structure once."""
         absent = np.flatnonzero(self.index.find(keys) < 0)
-        if not len(absent):
-            return absent
-        words = np.ascontiguousarray(keys[absent]).view("V32")[:, 0]
-        _, first = np.unique(words, return_index=True)
-        return np.sort(absent[first])
+        return absent[first_of_each(keys[absent])]
 
     def table(self, keys: Keys, n_atoms: Ints) -> PairTable:
         """The pairs of structures, out of memory-mapped shards; one that is absent is a ValueError.
@@ -212,7 +223,12 @@ class PairStore:
         if not len(keys):
             return None
         make_folder(self.folder, self.root)
-        return write_shard(self.folder, self.cutoff, keys, half)
+        made = written_shard(self.folder, self.cutoff, keys, half)
+        assert made.path is not None
+        if made.placed:
+            with contextlib.suppress(FileNotFoundError):  # another process has just dropped it
+                self._own[made.path.name] = stamp_of(made.path)
+        return made.path
 
     def shards(self) -> dict[str, Path]:
         """All shards, name to place, sorted by name."""
@@ -259,3 +275,4 @@ class PairStore:
         """Close everything and look anew the next time."""
         self._index = None
         self._open.clear()
+        self._own.clear()
