@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ class _Copied(NamedTuple):
 
     held: their arrays, row after row in memory, so that the addresses stay good. rows: the shape of a row of each.
     places: where the structures lie in these. sources: (pieces, columns) addresses, 0 where there is no such label.
+    lengths: 1 for a column that has a row for each atom, else 0.
     """
 
     names: tuple[str, ...]
@@ -37,6 +40,7 @@ class _Copied(NamedTuple):
     sources: NDArray[np.uint64]
     widths: Ints
     of_atoms: NDArray[np.bool_]
+    lengths: tuple[int, ...]
 
 
 class Packer:
@@ -67,6 +71,7 @@ class Packer:
             if name in of_pairs:
                 cutoff, key = of_pairs[name]
                 self._pairs.setdefault(cutoff, []).append((name, key))
+        self._numbered = "system_of_atom" in self.names
         self._copied = _copied(database, [name for name in self.names if name not in (*of_pairs, *DERIVED)])
 
     def pack(self, structures: Ints) -> Batch:
@@ -83,13 +88,11 @@ class Packer:
         """The same in the processor's memory, whatever the device."""
         structures = np.ascontiguousarray(structures, dtype=np.int64)
         first_atoms = self._first_atoms(structures)
-        found = self._copy(structures, int(first_atoms[-1]))
+        found = self._copy(structures, first_atoms)
         for cutoff, keys in self._pairs.items():
             pairs = self._database.pairs[cutoff].batch(structures, first_atoms[:-1])
             for name, key in keys:
                 found[name] = torch.from_numpy(getattr(pairs, key))
-        if "system_of_atom" in self.names:
-            found["system_of_atom"] = _system_of_atom(first_atoms)
         if "strain" in self.names:
             found["strain"] = torch.zeros(len(structures), 3, 3, dtype=torch.float64)
         return {name: found[name] for name in self.names}
@@ -117,28 +120,41 @@ class Packer:
 
     def _first_atoms(self, structures: Ints) -> Ints:
         """(n + 1,) where the atoms of each structure start in the batch, and the last end."""
-        from forcefoundry.batches.gather import first_atoms  # numba takes seconds to import
-
         if not len(structures):
             raise ValueError("A batch needs at least one structure, got none.")
         starts = np.empty(len(structures) + 1, dtype=np.int64)
-        wrong = first_atoms(structures, self._database.offsets, starts)
+        wrong = _compiled().first_atoms(structures, self._database.offsets, starts)
         if wrong >= 0:
             raise ValueError(
                 f"A batch was asked for structure {structures[wrong]}, expected 0 to {len(self._database) - 1}."
             )
         return starts
 
-    def _copy(self, structures: Ints, n_atoms: int) -> Batch:
-        from forcefoundry.batches.gather import copy_rows
-
-        names, _, places, rows, dtypes, sources, widths, of_atoms = self._copied
-        n_rows = [n_atoms if of_atom else len(structures) for of_atom in of_atoms.tolist()]
+    def _copy(self, structures: Ints, first_atoms: Ints) -> Batch:
+        """The copied columns, and `system_of_atom` where it is asked for."""
+        names, _, places, rows, dtypes, sources, widths, of_atoms, lengths_of = self._copied
+        lengths = (len(structures), int(first_atoms[-1]))
         # By way of NumPy: for small tensors torch.empty takes three times as long.
-        made = [torch.from_numpy(np.empty((n, *row), kind)) for n, row, kind in zip(n_rows, rows, dtypes, strict=True)]
-        targets = np.array([values.data_ptr() for values in made], dtype=np.uint64)
-        copy_rows(structures, self._database.offsets, places, sources, widths, of_atoms, targets)
-        return dict(zip(names, made, strict=True))
+        made = {
+            name: torch.from_numpy(np.empty((lengths[of_atom], *row), kind))
+            for name, of_atom, row, kind in zip(names, lengths_of, rows, dtypes, strict=True)
+        }
+        targets = np.array([values.data_ptr() for values in made.values()], dtype=np.uint64)
+        systems = np.empty(lengths[1] if self._numbered else 0, dtype=np.int64)
+        _compiled().copy_rows(
+            structures, self._database.offsets, places, sources, widths, of_atoms, targets, first_atoms, systems
+        )
+        if self._numbered:
+            made["system_of_atom"] = torch.from_numpy(systems)
+        return made
+
+
+@cache
+def _compiled() -> ModuleType:
+    """What copies; numba takes seconds to import, and a look into a module that is imported its time too."""
+    from forcefoundry.batches import gather
+
+    return gather
 
 
 def _copied(database: Database, names: Sequence[str]) -> _Copied:
@@ -154,15 +170,8 @@ def _copied(database: Database, names: Sequence[str]) -> _Copied:
         sources=np.ascontiguousarray(np.array(addresses, dtype=np.uint64).reshape(len(names), -1).T),
         widths=np.array([np.dtype(one.dtype).itemsize * math.prod(one.shape) for one in known], dtype=np.int64),
         of_atoms=np.array([column.axis is Axis.ATOM for column in known], dtype=np.bool_),
+        lengths=tuple(int(column.axis is Axis.ATOM) for column in known),
     )
-
-
-def _system_of_atom(first_atoms: Ints) -> torch.Tensor:
-    from forcefoundry.batches.gather import number_systems
-
-    found = np.empty(int(first_atoms[-1]), dtype=np.int64)
-    number_systems(first_atoms, found)
-    return torch.from_numpy(found)
 
 
 def _warn_of_large(budget: Budget) -> None:

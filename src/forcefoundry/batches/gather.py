@@ -62,13 +62,14 @@ def _make_first_atoms(version: int) -> Callable[..., Any]:
 
 
 def _make_copy_rows(version: int) -> Callable[..., Any]:
-    def copy_rows(structures, offsets, places, sources, widths, of_atoms, targets):
-        """Copy the structures' rows of some columns; `first_atoms` must have found all of the structures.
+    def copy_rows(structures, offsets, places, sources, widths, of_atoms, targets, first_atoms, systems):
+        """Copy the structures' rows of some columns, and number the batch's atoms by their structures.
 
         places: (3, N) the piece that each structure of the database lies in, its row there, and its first atom.
         sources: (pieces, columns) addresses; 0 where a piece has no such label, which is then NaN. targets: (columns,)
         addresses. widths: (columns,) bytes of a row. of_atoms: (columns,) whether there is a row for each atom, else
-        for each structure.
+        for each structure. first_atoms: (n + 1,) what the function of that name wrote, which must have found all of the
+        structures. systems: (atoms,) the number of each atom's structure in the batch, or (0,) where nobody asks.
         """
         _ = version
         for column in range(len(targets)):
@@ -83,20 +84,12 @@ def _make_copy_rows(version: int) -> Callable[..., Any]:
                 else:
                     copy_bytes(at, source + np.uint64(width * places[kind, s]), n)
                 at += np.uint64(n)
+        if len(systems):
+            for k in range(len(structures)):
+                systems[first_atoms[k] : first_atoms[k + 1]] = k
 
     return copy_rows
 
 
-def _make_number_systems(version: int) -> Callable[..., Any]:
-    def number_systems(first_atoms, out):
-        """Write to `out` (atoms,) the number of each atom's structure in the batch."""
-        _ = version
-        for k in range(len(first_atoms) - 1):
-            out[first_atoms[k] : first_atoms[k + 1]] = k
-
-    return number_systems
-
-
 first_atoms = kept(_make_first_atoms)
 copy_rows = kept(_make_copy_rows)
-number_systems = kept(_make_number_systems)

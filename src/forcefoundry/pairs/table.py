@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -82,14 +84,12 @@ class PairTable:
 
     def half(self, structures: Ints) -> HalfPairs:
         """The packed pairs of some structures, copied together."""
-        from forcefoundry.pairs.native.gather import gather  # numba: seconds
-
         spans = self._spans[structures]
         ends = np.zeros((3, len(spans) + 1), dtype=np.int64)
         np.cumsum((spans[:, 2::2] - spans[:, 1::2]).T, axis=1, out=ends[:, 1:])
         counts, codes = np.empty(ends[0, -1], dtype=np.int32), np.empty(ends[1, -1], dtype=np.uint32)
         wide = np.empty((ends[2, -1] // 4, 4), dtype=np.int32)
-        self._check(gather(self._addresses, self._widths, spans, counts, codes, wide), structures)
+        self._check(_compiled().gather(self._addresses, self._widths, spans, counts, codes, wide), structures)
         return HalfPairs(ends[0], counts, ends[1], codes, ends[2] // 4, wide)
 
     def batch(self, structures: Ints, first_atoms: Ints) -> Pairs:
@@ -98,13 +98,10 @@ class PairTable:
         A full list, sorted by (i, j, S). What a file holds is looked at as it is read: numbers that no pairs can have
         are a ValueError that names the file.
         """
-        from forcefoundry.pairs.native.gather import assemble  # numba: seconds
-
-        spans = self._spans[structures]
-        n = int(self.pairs_of_structure[structures].sum())
-        i, j, S = room_for(n)
+        spans = self._spans.take(structures, axis=0)
+        i, j, S = room_for(int(self.pairs_of_structure.take(structures).sum()))
         first_atoms = np.ascontiguousarray(first_atoms, dtype=np.int64)
-        self._check(assemble(self._addresses, self._widths, spans, first_atoms, i, j, S), structures)
+        self._check(_compiled().assemble(self._addresses, self._widths, spans, first_atoms, i, j, S), structures)
         return Pairs(i, j, S.reshape(-1, 3))
 
     def _check(self, wrong: int, structures: Ints) -> None:
@@ -121,3 +118,11 @@ class PairTable:
         starts = np.zeros(len(self) + 1, dtype=np.int64)
         np.cumsum(self.pairs_of_structure, out=starts[1:])
         return starts, self.batch(np.arange(len(self)), np.zeros(len(self), dtype=np.int64))
+
+
+@cache
+def _compiled() -> ModuleType:
+    """What reads parts; numba takes seconds to import, and a look into a module that is imported its time too."""
+    from forcefoundry.pairs.native import gather
+
+    return gather
