@@ -14,7 +14,15 @@ import pytest
 from forcefoundry.databases import Database
 from forcefoundry.databases.keys import keys_of
 from forcefoundry.pairs.cache import compute_table, read_table
-from forcefoundry.pairs.store.index import Index, extended, make_index, read_index, stamp_of, write_index
+from forcefoundry.pairs.store.index import (
+    Index,
+    extended,
+    first_of_each,
+    make_index,
+    read_index,
+    stamp_of,
+    write_index,
+)
 from tests.builders import database, subset
 from tests.pairs.store_room import CUTOFF, filled, same, store_at
 
@@ -159,6 +167,24 @@ def test_an_index_that_grew_finds_what_one_made_anew_finds(shared: int) -> None:
     for at, name in enumerate("abc"):
         np.testing.assert_array_equal(grown.keys[grown.rows_of(name)], parts[at])
         assert grown.stamps[grown.names.index(name)] == stamps[at]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 31, 32, 33, 1000, 70_000])
+def test_keys_are_found_where_they_are(n: int) -> None:
+    """Against a dictionary; the lowest and the highest key that there can be, and neighbours of those held, too."""
+    rng = np.random.default_rng(n)
+    keys = np.unique(rng.integers(0, 256, (n, 32), dtype=np.uint8), axis=0)
+    keys[0], keys[-1] = 0, 255
+    near = keys[rng.integers(0, len(keys), 200)].copy()
+    near[np.arange(200), rng.integers(0, 32, 200)] ^= 1
+    index = make_index(["a"], [(1, 1, 1)], [keys[rng.permutation(len(keys))]])
+    held = {key.tobytes(): at for at, key in enumerate(index.keys)}
+    asked = np.concatenate([keys, near, np.full((1, 32), 255, np.uint8), np.zeros((1, 32), np.uint8), keys[:5]])
+    wanted = [held.get(key.tobytes(), -1) for key in asked]
+    assert index.find(asked).tolist() == wanted
+    assert index.find(asked[:0]).tolist() == []
+    first = first_of_each(asked)
+    assert first.tolist() == sorted({key.tobytes(): at for at, key in reversed(list(enumerate(asked)))}.values())
 
 
 def test_an_index_of_nothing_is_read_back(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from forcefoundry.databases.keys import keys_of
 from forcefoundry.pairs import Pairs, ReferenceFinder, store_folder
 from forcefoundry.pairs.cache import compute_table, fill_cache, read_table
 from forcefoundry.pairs.digest import digest_of
+from forcefoundry.pairs.packing import half_of
 from forcefoundry.pairs.store import filling, link_or_copy
 from tests.builders import database, subset
 from tests.pairs.store_room import CUTOFF, filled, same, shards_in, store_at
@@ -148,6 +149,36 @@ def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
     shard.unlink()  # then it is computed anew
     assert filled(base, store_at(tmp_path)) == 4
     assert same(read_table(base, store_at(tmp_path)), compute_table(base, CUTOFF))
+
+
+def test_a_shard_is_known_to_be_right_only_by_who_wrote_it_and_as_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = database(4)
+    keys = keys_of(base.columns)
+    half = half_of(ReferenceFinder(), *base.take(np.arange(4))[:3], CUTOFF, base.offsets)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("bytes were hashed")
+
+    writer = store_at(tmp_path / "one")
+    path = writer.write(keys, half)
+    assert path is not None
+    with monkeypatch.context() as patch:
+        patch.setattr("forcefoundry.pairs.store.store.check_digest", refuse)
+        assert len(writer.missing(keys)) == 0  # these very bytes made its name
+        for index in writer.folder.glob("index-*"):
+            index.unlink()
+        with pytest.raises(AssertionError, match="were hashed"):
+            store_at(tmp_path / "one").missing(keys)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match=f"{path.name} is damaged"):
+        writer.refresh()  # changed since it was written
+    other = store_at(tmp_path / "one")
+    assert other.write(keys, half) == path  # it is there already, so nothing is written
+    with pytest.raises(ValueError, match=f"{path.name} is damaged"):
+        other.missing(keys)
 
 
 def test_a_workspace_brings_its_pairs_to_an_empty_machine(tmp_path: Path) -> None:
