@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ from forcefoundry.pairs.gpu import GpuFinder
 from forcefoundry.pairs.half import HalfPairs
 from forcefoundry.pairs.kernels import search
 from forcefoundry.pairs.nodes import FindPairs
-from tests.outside import arrays, files, oracles
+from tests.outside import arrays, data, files, oracles
 from tests.pairs.brute_force import Structure, structures
 
 if not torch.cuda.is_available() and not search.INTERPRETED:
@@ -35,6 +37,7 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]
 GPU, CPU = GpuFinder("cuda" if torch.cuda.is_available() else "cpu"), CpuFinder()
 PERIODIC = np.array([True, True, True])
 TRICKY = files(oracles(), "pairs_tricky*.npz")
+REAL = [path for name in ("mlearn", "nbmotaw", "solvent_xtb") for path in files(data(), f"{name}/*.xyz")]
 
 
 def batch(parts: list[Structure]) -> Batch:
@@ -122,6 +125,19 @@ def test_equals_the_reference_in_any_order_of_systems(parts: list[Structure]) ->
     np.testing.assert_array_equal(back[np.lexsort(back.T[::-1])], rows)
     turned = batch([Structure(p.positions, p.cell, p.pbc, what[3]) for p in parts[::-1]])
     same_bytes(GPU.half(*turned), CPU.half(*turned))
+
+
+@pytest.mark.parametrize("path", REAL)
+def test_real_structures_have_the_pairs_that_the_reference_finds(path: Path) -> None:
+    """The first, the smallest and the largest structure of each file; the largest is large, so the cutoff is short."""
+    read = ase.io.read(path, ":")
+    sizes = np.array([len(atoms) for atoms in read])
+    for number, cutoff in ((0, 4.0), (int(sizes.argmin()), 5.0), (int(sizes.argmax()), 3.0)):
+        atoms = read[number]
+        what = batch([Structure(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)])
+        equal(GPU(*what), ReferenceFinder()(*what))
+        same_bytes(GPU.half(*what), CPU.half(*what))
+    assert len(GPU(*what).i)
 
 
 def test_a_batch_is_each_alone() -> None:
