@@ -14,8 +14,10 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 
+from forcefoundry.databases.keys import keys_of
 from forcefoundry.pairs import ReferenceFinder, nodes, structure_key
 from forcefoundry.pairs.finders import known_finders, make_finder
+from tests.builders import database
 from tests.outside import arrays, files, oracles
 from tests.pairs.brute_force import Structure, by_loops, listed, structures
 
@@ -197,6 +199,26 @@ def test_keys_follow_every_bit_of_what_pairs_depend_on() -> None:
     assert structure_key(np.array([1]), np.zeros((1, 3)), np.zeros((3, 3)), OPEN) != structure_key(
         np.array([1, 0]), np.zeros((2, 3)), np.zeros((3, 3)), OPEN
     )
+
+
+def test_keys_of_many_structures_are_those_of_each() -> None:
+    """Of open, periodic and mixed ones; without volume along an axis too, which pbc alone then tells apart."""
+    base = database(8)
+    pbc, cell = base.columns["pbc"].copy(), base.columns["cell"].copy()
+    pbc[1], pbc[3], pbc[0] = [True, False, True], [False, True, False], [True, True, True]
+    every = {**base.columns, "pbc": pbc, "cell": cell}
+    made = keys_of(every)
+    for at, key in enumerate(made):
+        atoms = base.atoms(at)
+        species, positions = every["species"][atoms], every["positions"][atoms]
+        assert key.tobytes() == structure_key(species, positions, cell[at], pbc[at])
+    assert not np.any(cell[0])
+    assert key_of_first(every, np.full(3, False)) != made[0].tobytes()
+
+
+def key_of_first(columns: dict[str, np.ndarray], pbc: np.ndarray) -> bytes:
+    """The key of the first structure with another pbc."""
+    return keys_of({**columns, "pbc": np.concatenate([pbc[None], columns["pbc"][1:]])})[0].tobytes()
 
 
 @pytest.mark.parametrize(("apart", "shift"), [(0.0, 0.0), (1e-12, 0.0), (1e-12, 4.0)])
