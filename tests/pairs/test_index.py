@@ -33,6 +33,12 @@ def cut_short(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
+def emptied(path: Path) -> None:
+    """As after a power cut: the name reached the disk and the bytes did not."""
+    path.unlink()
+    path.touch()
+
+
 def one_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
@@ -63,7 +69,7 @@ def renamed(path: Path, batch: pa.RecordBatch) -> None:
     path.with_name(f"index-{hashlib.sha256(content).hexdigest()}.arrow").write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [cut_short, one_bit, unreadable, other_format])
+@pytest.mark.parametrize("damage", [cut_short, emptied, one_bit, unreadable, other_format])
 def test_an_index_that_is_no_good_is_said_and_made_again(
     tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
