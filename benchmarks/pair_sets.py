@@ -21,6 +21,12 @@ class Batch:
     cutoff: float
     offsets: np.ndarray
 
+    def repeated(self, times: int) -> Batch:
+        """The structures several times over."""
+        offsets = np.concatenate([[0], np.cumsum(np.tile(np.diff(self.offsets), times))])
+        positions, cell, pbc = (np.concatenate([one] * times) for one in (self.positions, self.cell, self.pbc))
+        return Batch(self.name, positions, cell, pbc, self.cutoff, offsets)
+
 
 def packed(name: str, structures: list[ase.Atoms], cutoff: float) -> Batch:
     """Structures as one batch."""

@@ -11,8 +11,9 @@ S for all structures of a set, in whatever order it has them; "packed" is ours a
 processor time a pair of the full list, medians over rounds in which all codes take turns; a slow one takes a single
 turn, and none in a quick run. The ratio is vesin's time to ours, taken round by round, with the middle half of the
 rounds. A peer that gives another number of pairs is marked with *, one that cannot take a set has a dash. --threads
-compares ours on one thread with ours on several instead, by wall time, which says little while anything else runs on
-the machine; on eight times as many structures, as filling a cache has. The last line is the same as JSON.
+compares ours on one thread with ours on several instead, by wall time, on the structures over and over again, to ten
+million pairs; "machine" is what a loop that needs no memory gains by as many threads at the same time, which is less
+than their number while anything else runs on the machine. The last line is the same as JSON.
 """
 
 from __future__ import annotations
@@ -25,13 +26,21 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numba
 import numpy as np
 
 from benchmarks.pair_peers import SLOW, peers
 from benchmarks.pair_sets import Batch, made_up, read
 from forcefoundry.pairs.cpu import CpuFinder
+from forcefoundry.pairs.native.threads import side_by_side
+
+MANY_PAIRS = 10_000_000
+"""Of a set, where threads are compared: tens of milliseconds of one."""
+
+ARITHMETIC = 20_000_000
 
 Code = Callable[[Batch], int]
 """Finds the pairs of a set, and gives the number of pairs of the full list."""
@@ -79,21 +88,37 @@ def measure(codes: dict[str, Code], batch: Batch, rounds: int, patience: float) 
 
 
 def measure_threads(threads: int, batch: Batch, rounds: int) -> dict[str, Any]:
-    """One thread and several take turns on one set, by wall time; full lists and packed halves."""
+    """One thread and several take turns on one set, by wall time; packed halves, full lists, and mere arithmetic."""
     finders = {1: CpuFinder(), threads: CpuFinder(threads=threads)}
+    half = finders[1].half(batch.positions, batch.cell, batch.pbc, batch.cutoff, batch.offsets)
+    batch = batch.repeated(max(1, round(MANY_PAIRS / (2 * len(half.codes)))))
     what = (batch.positions, batch.cell, batch.pbc, batch.cutoff, batch.offsets)
     row: dict[str, Any] = {"set": batch.name, "structures": len(batch.cell)}
-    for kind in ("full", "packed"):
+    works: dict[str, Callable[[int], object]] = {
+        "packed": lambda n: finders[n].half(*what),
+        "full": lambda n: finders[n](*what),
+        "machine": lambda n: side_by_side([partial(_arithmetic, ARITHMETIC // n)] * n),
+    }
+    for kind, work in works.items():
         taken: dict[int, list[float]] = {n: [] for n in finders}
         for number in range(rounds + 1):
-            for n, finder in finders.items():
+            for n in finders:
                 started = time.perf_counter()
-                finder(*what) if kind == "full" else finder.half(*what)
+                work(n)
                 if number:
                     taken[n].append(1e3 * (time.perf_counter() - started))
         row[f"{kind}_ms"] = {n: round(statistics.median(times), 3) for n, times in taken.items()}
         row[f"{kind}_speed-up"], row[f"{kind}_spread"] = _ratio(taken[1], taken[threads])
     return row
+
+
+@numba.njit(nogil=True)
+def _arithmetic(n: int) -> float:  # pragma: no cover - compiled
+    """n operations each of which needs the one before."""
+    value = 1.0
+    for _ in range(n):
+        value = value * 1.0000001 + 1e-9
+    return value
 
 
 def _quarters(values: list[float]) -> list[float]:
@@ -124,10 +149,11 @@ def table(rows: list[dict[str, Any]], names: list[str]) -> str:
 
 def threads_table(rows: list[dict[str, Any]], threads: int) -> str:
     """The rows of `measure_threads` as text."""
-    lines = [f"{'ms of wall time':<23}{'structures':>11}" + "".join(f"{kind:>36}" for kind in ("full", "packed"))]
+    kinds = ("packed", "full", "machine")
+    lines = [f"{'ms of wall time':<23}{'structures':>11}" + "".join(f"{kind:>36}" for kind in kinds)]
     for row in rows:
         line = f"{row['set']:<23}{row['structures']:>11}"
-        for kind in ("full", "packed"):
+        for kind in kinds:
             one, several = (f"{row[f'{kind}_ms'][n]:.2f}" for n in (1, threads))
             low, high = row[f"{kind}_spread"]
             times = f"{one} / {several} = {row[f'{kind}_speed-up']:.2f} ({low:.2f}-{high:.2f})"
@@ -160,7 +186,6 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if options.threads and not 1 < options.threads <= cores:
         parser.error(f"--threads {options.threads}: expected 2 to {cores}, the cores that this process may use")
-    scale *= 8 if options.threads else 1
     batches = [read(options.data, options.cutoff)] if options.data else made_up(scale)
     batches = [b for b in batches if not options.sets or any(part in b.name for part in options.sets)]
     if options.threads:

@@ -8,10 +8,11 @@ arithmetic, what float32 cannot: so the pairs are the same to the last one as by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from forcefoundry.pairs.contract import (
     far_from_home,
 )
 from forcefoundry.pairs.half import HalfPairs, mirrored
-from forcefoundry.pairs.native.memory import block, rooms
+from forcefoundry.pairs.native.memory import Room, block, rooms
 from forcefoundry.pairs.native.threads import side_by_side, spans
 
 
@@ -75,26 +76,52 @@ class CpuFinder:
         pbc = np.ascontiguousarray(pbc, dtype=np.bool_)
         offsets = np.ascontiguousarray(offsets, dtype=np.int64)
         check_shapes(positions, cell, pbc, offsets)
-        fine, wrong = _fine(positions, cell, pbc, offsets)
         counts = np.zeros(offsets[-1], dtype=np.int32)
-        cuts = spans(offsets[: fine + 1], self.threads)
-        ends = [(np.empty(last - first + 1, np.int64), np.empty(last - first + 1, np.int64)) for first, last in cuts]
-        with rooms(len(cuts)) as taken:
-            batch = (positions, cell, pbc, cutoff, offsets)
-            calls = [
-                partial(search.find_half, *batch, *cut, counts, *end, *room.arrays)
-                for cut, end, room in zip(cuts, ends, taken, strict=True)
-            ]
+        batch = (positions, cell, pbc, cutoff, offsets)
+        cuts, wrong = spans(offsets, self.threads), None
+        with rooms(self.threads) as taken:
+            found = side_by_side(_calls(batch, cuts, counts, taken, careful=True))
+            if None in found:
+                fine, wrong = _fine(positions, cell, pbc, offsets)
+                cuts = spans(offsets[: fine + 1], self.threads)
+                found = side_by_side(_calls(batch, cuts, counts, taken, careful=False))
             parts = []
-            for (problem, *arrays), room, cut, end in zip(side_by_side(calls), taken, cuts, ends, strict=True):
+            for one, room, cut in zip(found, taken, cuts, strict=False):
+                assert one is not None
+                (problem, *arrays), pair_ends, wide_ends = one
                 room.arrays = tuple(arrays)
                 if problem[0] != search.FINE:
                     raise _error(problem, positions, offsets)
-                codes, wide = arrays[-2][: end[0][-1]], arrays[-1][: end[1][-1]]
-                parts.append(HalfPairs(offsets[cut[0] : cut[1] + 1], counts, end[0], codes, end[1], wide))
+                codes, wide = arrays[-2][: pair_ends[-1]], arrays[-1][: wide_ends[-1]]
+                parts.append(HalfPairs(offsets[cut[0] : cut[1] + 1], counts, pair_ends, codes, wide_ends, wide))
             if wrong is not None:
                 raise wrong
             yield parts
+
+
+def _calls(
+    batch: tuple[Floats, Floats, Bools, float, Ints],
+    cuts: Sequence[tuple[int, int]],
+    counts: NDArray[np.int32],
+    taken: Sequence[Room],
+    careful: bool,
+) -> list[Callable[[], tuple[Any, Ints, Ints] | None]]:
+    """For each span of structures a call that searches it: what `find_half` gives, and where pairs end.
+
+    careful: look for structures whose numbers may define no pairs first, and give None if there are any.
+    """
+    from forcefoundry.pairs.native import search
+
+    positions, cell, pbc, _, offsets = batch
+
+    def searched(first: int, last: int, room: Room) -> tuple[Any, Ints, Ints] | None:
+        some = (positions, cell[first:last], pbc[first:last], offsets[first : last + 1])
+        if careful and search.suspicious(*some).any():
+            return None
+        ends = np.empty(last - first + 1, np.int64), np.empty(last - first + 1, np.int64)
+        return search.find_half(*batch, first, last, counts, *ends, *room.arrays), *ends
+
+    return [partial(searched, *cut, room) for cut, room in zip(cuts, taken, strict=False)]
 
 
 def _fine(positions: Floats, cell: Floats, pbc: Bools, offsets: Ints) -> tuple[int, ValueError | None]:

@@ -20,7 +20,7 @@ from forcefoundry.pairs.store.store import PairStore
 CODES_A_SHARD = 15_000_000
 """Pairs of the half; four bytes each, and some for what goes with them, make about 64 MB."""
 
-ATOMS_AT_ONCE = 50_000
+ATOMS_AT_ONCE = 100_000
 """So many atoms are taken, searched and forgotten at a time: some megabytes, and work enough for several threads."""
 
 Progress = Callable[[int, int], None]
