@@ -93,24 +93,29 @@ def shape_of(n, m, bounds, within, edges, shape, reaches):
 
 
 @compiled
-def bin_along(at, low, edge, shape, reach):
+def bin_along(at, low, upright, shape, reach):
     """The bin of a coordinate, along one axis whose bins start at `low`; the outermost hold all that lies beyond.
+
+    upright: bins an Å.
 
     So the bins of two places lie no farther apart than those of the same places would if bins went on for ever.
     """
-    return np.int64(min(max(np.floor((at - low) / edge) + reach, 0.0), shape - 1.0))
+    return np.int64(min(max(np.floor((at - low) * upright) + reach, 0.0), shape - 1.0))
 
 
 @making
 def fill(m, box, bounds, found, edges, shape, reaches):
     """Sort m candidates into the bins of a box, keeping their order within each."""
     low0, low1, low2 = box[0, 0] - middle(bounds, 0), box[0, 1] - middle(bounds, 1), box[0, 2] - middle(bounds, 2)
-    n_bins = shape[0] * shape[1] * shape[2]
+    upright0, upright1, upright2 = 1.0 / edges[0], 1.0 / edges[1], 1.0 / edges[2]
+    shape0, shape1, shape2 = shape[0], shape[1], shape[2]
+    reach0, reach1, reach2 = reaches[0], reaches[1], reaches[2]
+    n_bins = shape0 * shape1 * shape2
     starts, bin_of = np.zeros(n_bins + 2, np.int64), np.empty(m, np.int64)
     for k in range(m):
-        at = bin_along(found.x[k], low0, edges[0], shape[0], reaches[0])
-        at = at * shape[1] + bin_along(found.y[k], low1, edges[1], shape[1], reaches[1])
-        at = at * shape[2] + bin_along(found.z[k], low2, edges[2], shape[2], reaches[2])
+        at = bin_along(get(found.x, k), low0, upright0, shape0, reach0)
+        at = at * shape1 + bin_along(get(found.y, k), low1, upright1, shape1, reach1)
+        at = at * shape2 + bin_along(get(found.z, k), low2, upright2, shape2, reach2)
         put(bin_of, k, at)
         put(starts, at + 2, get(starts, at + 2) + 1)
     for at in range(n_bins + 1):
@@ -130,8 +135,11 @@ def fill(m, box, bounds, found, edges, shape, reaches):
 
 
 @compiled
-def mark(grid, b0, b1, b2, box, within, words, summary):
-    """Set the bits of all candidates that lie within `within` Å of a box (2, 3) in bin (b0, b1, b2)."""
+def mark(grid, b0, b1, b2, box, within, words, touched):
+    """Set the bits of all candidates that lie within `within` Å of a box (2, 3) in bin (b0, b1, b2).
+
+    touched: a byte for each word, which becomes 1: to write it waits for nothing.
+    """
     square = np.float32(within * within)
     x0, y0, z0 = middle(box, 0), middle(box, 1), middle(box, 2)
     mid0, mid1, mid2 = np.float32(-x0), np.float32(-y0), np.float32(-z0)
@@ -150,7 +158,7 @@ def mark(grid, b0, b1, b2, box, within, words, summary):
                     k = get(grid.members, to + np.int64(lowest(bits)))
                     bits &= bits - np.uint32(1)
                     put(words, k >> 6, get(words, k >> 6) | np.uint64(1) << np.uint64(k & 63))
-                    put(summary, k >> 12, get(summary, k >> 12) | np.uint64(1) << np.uint64((k >> 6) & 63))
+                    put(touched, k >> 6, np.uint8(1))
 
 
 class Near(NamedTuple):
@@ -169,15 +177,15 @@ class Near(NamedTuple):
 
 
 @compiled
-def collect(words, summary, found, near):
-    """List the marked candidates, and clear the marks. Gives their number."""
+def collect(words, touched, found, near):
+    """List the marked candidates, and clear the marks. touched: its bytes, eight in a number. Gives their number."""
     x, y, z, code, listed, place = near.x, near.y, near.z, near.code, near.listed, near.place
     n = 0
-    for block in range(len(summary)):
-        blocks = summary[block]
-        summary[block] = 0
+    for block in range(len(touched)):
+        blocks = touched[block]
+        touched[block] = 0
         while blocks != 0:
-            word = (block << 6) + np.int64(lowest(blocks))
+            word = (block << 3) + (np.int64(lowest(blocks)) >> 3)
             blocks &= blocks - np.uint64(1)
             bits = get(words, word)
             put(words, word, np.uint64(0))
@@ -216,9 +224,9 @@ def by_bins(n, box, bounds, home, found, edges, shape, reaches):
     starts, bin_of, atoms = np.zeros(n_bins + 2, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     for i in range(n):
         k = get(home.at, i)
-        b = bin_along(get(found.x, k), low0, edges[0], shape[0], reaches[0])
-        b = b * shape[1] + bin_along(get(found.y, k), low1, edges[1], shape[1], reaches[1])
-        b = b * shape[2] + bin_along(get(found.z, k), low2, edges[2], shape[2], reaches[2])
+        b = bin_along(get(found.x, k), low0, 1.0 / edges[0], shape[0], reaches[0])
+        b = b * shape[1] + bin_along(get(found.y, k), low1, 1.0 / edges[1], shape[1], reaches[1])
+        b = b * shape[2] + bin_along(get(found.z, k), low2, 1.0 / edges[2], shape[2], reaches[2])
         put(bin_of, i, b)
         put(starts, b + 2, get(starts, b + 2) + 1)
     for b in range(n_bins):
@@ -321,7 +329,8 @@ def rows_by_bins(positions, start, n, cutoff, within, least, sure, most, home, f
     # Of so few candidates it takes longer to tell which bins they are in than to ask each of them.
     few = m <= SWEPT
     grid = fill(0 if few else m, core, home.bounds, found, edges, shape, reaches)
-    words, summary = np.zeros((m >> 6) + 1, np.uint64), np.zeros((m >> 12) + 1, np.uint64)
+    words, touched = np.zeros((m >> 6) + 1, np.uint64), np.zeros(8 * ((m >> 9) + 1), np.uint8)
+    eights = touched.view(np.uint64)
     listed, place, code = np.empty(m + LANES, np.uint32), np.empty(m, np.int64), np.empty(m + LANES, np.uint32)
     x, y, z = np.empty(m + LANES, np.float32), np.empty(m + LANES, np.float32), np.empty(m + LANES, np.float32)
     box = np.empty((2, 3))
@@ -335,8 +344,8 @@ def rows_by_bins(positions, start, n, cutoff, within, least, sure, most, home, f
             last = sweep(found, m, box, within, near)
         else:
             b0, b1, b2 = b // (shape[2] * shape[1]), (b // shape[2]) % shape[1], b % shape[2]
-            mark(grid, b0, b1, b2, box, within, words, summary)
-            last = collect(words, summary, found, near)
+            mark(grid, b0, b1, b2, box, within, words, touched)
+            last = collect(words, eights, found, near)
         close_off(x, y, z, last)
         at, end = starts[b], starts[b + 1]
         while at < end:
