@@ -107,6 +107,7 @@ def test_books_of_which_the_newer_are_lost_are_not_taken_for_whole(tmp_path: Pat
         '"__ase_objtype__": "cell"}}',
         '{"whole": 123456789012345678901234567890}',
         '{"whole": [-9223372036854775809, 18446744073709551616]}',
+        '{"numbers": {"__ndarray__": [[1], "float64", [123456789012345678901234567890]]}, "a": [[1e200]]}',
         '{"large": 1E400, "none": NaN, "less": -Infinity}',
         '{"twice": 1, "twice": 2}',
         '{"surrogate": "\\ud800"}',

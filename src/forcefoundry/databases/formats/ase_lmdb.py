@@ -9,11 +9,14 @@ system wants them back; of its own it holds some megabytes. Nothing may write to
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import orjson
 
 from forcefoundry.databases.formats._apart import read_apart
 from forcefoundry.databases.formats._rows import atoms_of
@@ -25,9 +28,6 @@ PIECE = 1 << 20
 
 NOT = "cannot be read as an ASE-LMDB database"
 """What an error says of a row or a file."""
-
-_LONG = re.compile(rb"[\[,:\s]-?\d{19}")
-"""The beginning of a whole number that may be too large for 64 bits."""
 
 _ALONE = "data.mdb"  # what LMDB names the file where a database is a folder
 _RESERVED = ("nextid", "deleted_ids", "metadata")
@@ -122,55 +122,63 @@ def _check_sound(path: Path, env: Any) -> None:
 
 
 def _row(number: int, packed: bytes) -> Any:
-    import numpy as np
-    from ase.calculators.calculator import all_properties
-    from ase.db.row import AtomsRow
-    from ase.io.jsonio import numpyfy
-
-    values = numpyfy(_numbered(_decoded(zlib.decompress(packed))))
+    jsonio, row_type, all_properties = _ase()
+    values = jsonio.numpyfy(_numbered(_decoded(zlib.decompress(packed))))
     if not isinstance(values, dict) or "numbers" not in values:
         raise ValueError("the entry is no structure")
     values |= {key: np.array(values[key]) for key in all_properties if isinstance(values.get(key), list)}
-    return AtomsRow(values | {"id": number})
+    return row_type(values | {"id": number})
+
+
+@cache
+def _ase() -> tuple[Any, Any, list[str]]:
+    # Half a second, and not before rows are read.
+    from ase.calculators.calculator import all_properties
+    from ase.db.row import AtomsRow
+    from ase.io import jsonio
+
+    return jsonio, AtomsRow, all_properties
+
+
+class _LargeError(Exception):
+    """A number that orjson may have made a float of, and ASE's decoder a whole one."""
 
 
 def _decoded(text: bytes) -> Any:
     """What ASE's decoder makes of JSON, by orjson, which is several times faster.
 
-    ASE's decodes what orjson refuses (NaN, numbers beyond float64), and whole numbers of which orjson makes floats.
+    ASE's decodes what orjson refuses (NaN, numbers beyond float64), and where there are numbers beyond 64 bits.
     """
-    import orjson
-    from ase.io.jsonio import mydecode
-
-    if _LONG.search(text) is None:
-        try:
-            held = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            pass
-        else:
-            return _hooked(held)
-    return mydecode(text.decode("utf-8"))
+    try:
+        return _hooked(orjson.loads(text))
+    except (orjson.JSONDecodeError, _LargeError):
+        return _ase()[0].mydecode(text.decode("utf-8"))
 
 
 def _hooked(held: Any) -> Any:
     # What ASE's decoder makes of objects, the inner ones first.
-    from ase.io.jsonio import object_hook
-
     if type(held) is list:
-        return [_hooked(one) if type(one) in (dict, list) else one for one in held]
+        return [_hooked(one) for one in held]
     if type(held) is not dict:
+        _check_small(held)
         return held
-    if "__ndarray__" not in held:  # whose numbers nothing is made of
+    if "__ndarray__" not in held:
         for key, value in held.items():
-            if type(value) in (dict, list):
+            if type(value) in (dict, list, float):
                 held[key] = _hooked(value)
-    return object_hook(held)
+    elif str(held["__ndarray__"][1])[:1] in "iu":  # into others a float goes as a whole number does
+        for value in held["__ndarray__"][2]:
+            _check_small(value)
+    return _ase()[0].object_hook(held)
+
+
+def _check_small(value: Any) -> None:
+    if type(value) is float and abs(value) >= 2.0**63:
+        raise _LargeError
 
 
 def _numbered(held: Any) -> Any:
     # Keys that are numbers, which JSON writes as texts. As ASE does it; but what begins with a letter is no number.
-    from ase.io.jsonio import intkey
-
     if not isinstance(held, dict):
         return held
     for key, value in held.items():
@@ -178,4 +186,4 @@ def _numbered(held: Any) -> Any:
             held[key] = _numbered(value)
     if all(key[:1].isalpha() for key in held):
         return held
-    return {key if key[:1].isalpha() else intkey(key): value for key, value in held.items()}
+    return {key if key[:1].isalpha() else _ase()[0].intkey(key): value for key, value in held.items()}

@@ -6,12 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from forcefoundry.pairs.native.compiling import compiled, kept
 from forcefoundry.pairs.native.lanes import put
 from forcefoundry.pairs.native.mirror import full_rows, mirror_codes, write_rows, write_wide_rows
+
+AHEAD, FETCHED, LINE = 4, 1024, 64
+"""How many structures ahead memory is asked for, how many bytes of codes at most, and how many come together."""
 
 
 def _at_address(kind: Any) -> Any:
@@ -28,6 +33,31 @@ def _at_address(kind: Any) -> Any:
 
 
 _u8, _u16, _u32, _i32 = (_at_address(kind) for kind in (types.uint8, types.uint16, types.uint32, types.int32))
+
+
+@intrinsic
+def fetch(typing: Any, address: Any) -> Any:
+    """Ask for the memory at an address ahead of time; nothing waits for it."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        of = ir.FunctionType(ir.VoidType(), [place, number, number, number])
+        ask = cgutils.get_or_insert_function(builder.module, of, "llvm.prefetch.p0i8")
+        read, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        builder.call(ask, [builder.inttoptr(args[0], place), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), emit
+
+
+@compiled
+def fetch_structure(addresses, widths, spans, s):
+    """Ask for the numbers of the structure of spans[s], or for the first of them: it lies anywhere in the files."""
+    part = spans[s, 0]
+    fetch(addresses[part, 0] + np.uint64(spans[s, 1] * widths[part]))
+    first, last = 4 * spans[s, 3], min(4 * spans[s, 4], 4 * spans[s, 3] + FETCHED)
+    for at in range(first, last, LINE):
+        fetch(addresses[part, 1] + np.uint64(at))
 
 
 @compiled
@@ -121,6 +151,8 @@ def assemble_all(addresses, widths, spans, first_atoms, counts, codes, wide, ful
     """What `assemble` does. counts ... filled are room for the largest structure."""
     at = 0
     for s in range(len(spans)):
+        if s + AHEAD < len(spans):
+            fetch_structure(addresses, widths, spans, s + AHEAD)
         if not copy_structure(addresses, widths, spans, s, counts, 0, codes, 0, wide, 0):
             return s
         n, m, first = spans[s, 2] - spans[s, 1], spans[s, 4] - spans[s, 3], first_atoms[s]
