@@ -101,7 +101,7 @@ class GpuFinder:
         these, found = self._search(positions, cell, pbc, offsets, cutoff, half=False)
         if these is None:
             none = torch.zeros(0, dtype=torch.int64, device=positions.device)
-            return none, none.clone(), none.reshape(0, 3).clone()
+            return none, none.clone(), none.reshape(0, 3).to(torch.int32)
         with _current(positions.device):
             pairs: Triple = _kernels().pairs_of(these, found)
             return pairs
