@@ -94,7 +94,7 @@ def test_every_tricky_structure_exactly(path: str) -> None:
         half = GPU.half(*what)
         equal(
             half.mirrored(),
-            Pairs(d["pair_i"][rows] + firsts, d["pair_j"][rows] + firsts, d["pair_S"][rows].astype(np.int64)),
+            Pairs(d["pair_i"][rows] + firsts, d["pair_j"][rows] + firsts, d["pair_S"][rows].astype(np.int32)),
         )
         same_bytes(half, CPU.half(*what))
         if cutoff == 6.0:
