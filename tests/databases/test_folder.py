@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,21 @@ def test_memory_that_was_mapped_is_given_back(opened: Database) -> None:
     for shard in read_shards(opened):
         shard.forget()
     np.testing.assert_array_equal(opened.columns["positions"], before)
+
+
+def test_more_shards_than_files_may_be_open(base: Database, opened: Database, tmp_path: Path) -> None:
+    """Few may be, unless a process asks for more; where it may not have more, that is what is said."""
+    program = (
+        "import os, resource, sys; from forcefoundry.databases.folder import read_folder; "
+        "used = len(os.listdir('/proc/self/fd')); "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (used + 4, int(sys.argv[2]) or used + 4)); "
+        "print(len(read_folder(sys.argv[1]).columns['energy']))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "columns")]
+    assert len(shards(tmp_path / "columns")) > 3
+    assert subprocess.run([*command, "512"], check=True, capture_output=True, text=True).stdout == "40\n"
+    told = subprocess.run([*command, "0"], check=False, capture_output=True, text=True).stderr
+    assert "Too many open files" in told.splitlines()[-1]
 
 
 def read_shards(opened: Database) -> Any:

@@ -7,10 +7,12 @@ memory: nothing of them is read before it is looked at. docs/data.md tells the s
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import mmap
 import os
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,6 +197,26 @@ def open_shard(path: Path) -> OpenShard:
         FileNotFoundError: it is not there.
         ValueError: it is no shard of this format.
     """
+    while True:
+        try:
+            return _opened(path)
+        except OSError as error:
+            # Each shard takes two of the files that a process may have open, of which there are few unless it asks.
+            if error.errno != errno.EMFILE or not _more_files():
+                raise
+
+
+def _more_files() -> bool:
+    """Let this process have twice as many files open, if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    more = 2 * soft if hard == resource.RLIM_INFINITY else min(2 * soft, hard)
+    if more <= soft:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+    return True
+
+
+def _opened(path: Path) -> OpenShard:
     try:
         file = _Descriptor(path)
         mapped = mmap.mmap(file.number, 0, access=mmap.ACCESS_READ)
@@ -209,6 +231,8 @@ def open_shard(path: Path) -> OpenShard:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist. {AGAIN}") from None
     except (pa.ArrowException, KeyError, OSError, IndexError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EMFILE:
+            raise
         raise ValueError(f"{path} is no shard of structures: {' '.join(str(error).split())}. {AGAIN}") from None
     atoms = np.concatenate([[0], np.cumsum(columns["n_atoms"])]).astype(np.int64)
     return OpenShard(path, columns, atoms, batch, mapped, file)
