@@ -134,11 +134,6 @@ class MappedColumns(Mapping[str, NDArray[Any]]):
                 into[...] = np.nan
         return values
 
-    def forget(self) -> None:
-        """Give the memory back that was mapped so far; what is looked at again is read again."""
-        for shard in self._shards:
-            shard.forget()
-
 
 def pieces(rows: Rows, n_atoms: Rows, most: int) -> Iterator[Rows]:
     """The rows, a piece at a time: as many as have about `most` atoms together, one at the least.

@@ -8,7 +8,7 @@ import numpy as np
 
 from forcefoundry.pairs.contract import COINCIDENT
 from forcefoundry.pairs.native.candidates import origin_of
-from forcefoundry.pairs.native.compiling import compiled, inlined
+from forcefoundry.pairs.native.compiling import compiled, inlined, making
 from forcefoundry.pairs.native.lanes import LANES, NOWHERE, PLACES, get, put
 from forcefoundry.pairs.native.near import scan, scan_codes
 
@@ -92,3 +92,12 @@ def close_off(fx, fy, fz, m):
     """Put candidates that lie nowhere behind the last of m."""
     for lane in range(LANES):
         fx[m + lane], fy[m + lane], fz[m + lane] = NOWHERE, NOWHERE, NOWHERE
+
+
+@making
+def more_codes(codes, used, more):
+    """The codes in an array with room for `more`."""
+    larger = np.empty(2 * len(codes) + more, np.uint32)
+    for at in range(used):
+        larger[at] = codes[at]
+    return larger

@@ -14,7 +14,7 @@ from forcefoundry.pairs.native.cells import measure
 from forcefoundry.pairs.native.compiling import compiled, inlined, kept, making
 from forcefoundry.pairs.native.home import home_in, prepare
 from forcefoundry.pairs.native.lanes import LANES, get, put
-from forcefoundry.pairs.native.rows import close_off, decide, encode, limits, moves, pick, pick_codes
+from forcefoundry.pairs.native.rows import close_off, decide, encode, limits, more_codes, moves, pick, pick_codes
 
 FINE, IN_ONE_PLACE, FAR_FROM_HOME, TOO_MANY, TOO_SMALL = 0, 1, 2, 3, 4
 """What can go wrong."""
@@ -94,15 +94,6 @@ def encode_rows(i, n, home, found, raw, rows, narrow, counts, row0, codes, wide,
         used[0] += near
         i += 1
     return i
-
-
-@making
-def more_codes(codes, used, more):
-    """The codes in an array with room for `more`."""
-    larger = np.empty(2 * len(codes) + more, np.uint32)
-    for at in range(used):
-        larger[at] = codes[at]
-    return larger
 
 
 @making
