@@ -1,7 +1,8 @@
 """Finding pairs: ours against vesin, matscipy, ASE, neighborlist-rs, nvalchemi-toolkit-ops and hippynn, interleaved.
 
     make bench-peers
-    .peers-bench/bin/python -m benchmarks.pairs [--quick] [--data FILE.xyz --cutoff 6.0] [--sets NAME ...] [--threads 2]
+    .peers-bench/bin/python -m benchmarks.pairs [--quick] [--data FILE.xyz --cutoff 6.0] [--sets NAME ...]
+    .peers-bench/bin/python -m benchmarks.pairs --threads 2 [--pairs 10000000] [--sets NAME ...]
 
 `make bench-peers` installs the peers, and what our package needs, into an environment of their own
 (FORCEFOUNDRY_BENCH_PEERS names another); in any other environment a peer that is not installed is absent.
@@ -12,8 +13,9 @@ processor time a pair of the full list, medians over rounds in which all codes t
 turn, and none in a quick run. The ratio is vesin's time to ours, taken round by round, with the middle half of the
 rounds. A peer that gives another number of pairs is marked with *, one that cannot take a set has a dash. --threads
 compares ours on one thread with ours on several instead, by wall time, on the structures over and over again, to ten
-million pairs; "machine" is what a loop that needs no memory gains by as many threads at the same time, which is less
-than their number while anything else runs on the machine. The last line is the same as JSON.
+million pairs or as many as --pairs says. Beside it, at the same time, what as many threads gain at a loop that needs no
+memory ("machine"), which is less than their number while anything else runs, and at copying numbers to as many bytes
+as the full list has ("memory"). The last line is the same as JSON.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ from forcefoundry.pairs.cpu import CpuFinder
 from forcefoundry.pairs.native.threads import side_by_side
 
 MANY_PAIRS = 10_000_000
-"""Of a set, where threads are compared: tens of milliseconds of one."""
+"""Of a set, where threads are compared: tens of milliseconds of one, as where the store is filled."""
+
+BYTES = 28
+"""Of a pair in a full list."""
 
 ARITHMETIC = 20_000_000
 
@@ -87,17 +92,25 @@ def measure(codes: dict[str, Code], batch: Batch, rounds: int, patience: float) 
     return row
 
 
-def measure_threads(threads: int, batch: Batch, rounds: int) -> dict[str, Any]:
-    """One thread and several take turns on one set, by wall time; packed halves, full lists, and mere arithmetic."""
+def measure_threads(threads: int, batch: Batch, rounds: int, many: int) -> dict[str, Any]:
+    """One thread and several take turns on one set, by wall time; packed halves, full lists, arithmetic and copying."""
     finders = {1: CpuFinder(), threads: CpuFinder(threads=threads)}
     half = finders[1].half(batch.positions, batch.cell, batch.pbc, batch.cutoff, batch.offsets)
-    batch = batch.repeated(max(1, round(MANY_PAIRS / (2 * len(half.codes)))))
+    times = max(1, round(many / (2 * len(half.codes))))
+    batch, numbers = batch.repeated(times), np.zeros(times * 2 * len(half.codes) * BYTES // 8)
+    copied = numbers.copy()
     what = (batch.positions, batch.cell, batch.pbc, batch.cutoff, batch.offsets)
     row: dict[str, Any] = {"set": batch.name, "structures": len(batch.cell)}
     works: dict[str, Callable[[int], object]] = {
         "packed": lambda n: finders[n].half(*what),
         "full": lambda n: finders[n](*what),
         "machine": lambda n: side_by_side([partial(_arithmetic, ARITHMETIC // n)] * n),
+        "memory": lambda n: side_by_side(
+            [
+                partial(np.copyto, *pair)
+                for pair in zip(np.array_split(copied, n), np.array_split(numbers, n), strict=True)
+            ]
+        ),
     }
     for kind, work in works.items():
         taken: dict[int, list[float]] = {n: [] for n in finders}
@@ -149,7 +162,7 @@ def table(rows: list[dict[str, Any]], names: list[str]) -> str:
 
 def threads_table(rows: list[dict[str, Any]], threads: int) -> str:
     """The rows of `measure_threads` as text."""
-    kinds = ("packed", "full", "machine")
+    kinds = ("packed", "full", "machine", "memory")
     lines = [f"{'ms of wall time':<23}{'structures':>11}" + "".join(f"{kind:>36}" for kind in kinds)]
     for row in rows:
         line = f"{row['set']:<23}{row['structures']:>11}"
@@ -177,6 +190,7 @@ def main() -> None:
     quick = "fewer structures and rounds, without ASE and hippynn: under 40 s"
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--threads", type=int, help="compare so many threads with one, in place of others with ours")
+    parser.add_argument("--pairs", type=int, default=MANY_PAIRS, help="of a set, for --threads")
     parser.add_argument("--data", help="structures in a file that ASE reads, in place of the made-up sets")
     parser.add_argument("--cutoff", type=float, default=6.0, help="Å, for --data")
     parser.add_argument("--sets", nargs="*", help="only sets whose names contain one of these")
@@ -189,7 +203,7 @@ def main() -> None:
     batches = [read(options.data, options.cutoff)] if options.data else made_up(scale)
     batches = [b for b in batches if not options.sets or any(part in b.name for part in options.sets)]
     if options.threads:
-        rows = [measure_threads(options.threads, b, rounds) for b in batches if len(b.cell) > 1]
+        rows = [measure_threads(options.threads, b, rounds, options.pairs) for b in batches if len(b.cell) > 1]
         print(threads_table(rows, options.threads))
     else:
         codes = ours() | {name: code for name, code in peers().items() if not (options.quick and name in SLOW)}

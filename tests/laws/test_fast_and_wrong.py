@@ -96,14 +96,14 @@ def test_int32_wrap_in_what_a_finder_gives(finder: Finder) -> None:
 
 def test_int32_wrap_in_totals() -> None:
     """By arithmetic, not by allocating: rows, structures and tables go on beyond 2^31 pairs."""
+    from forcefoundry.pairs.native.chunks import cuts_of
     from forcefoundry.pairs.native.mirror import full_rows
-    from forcefoundry.pairs.native.threads import spans
 
     counts = np.full(8, 2**30, dtype=np.int32)
     starts, filled = np.empty(9, np.int64), np.empty(8, np.int64)
     full_rows(8, 2**40, counts, 0, np.zeros(0, np.uint32), 0, 0, np.zeros((0, 4), np.int32), 0, starts, filled)
     assert starts.tolist() == [2**40 + at * 2**30 for at in range(9)]
-    assert spans(np.array([0, 2**33, 2**34, 2**35]), 2) == [(0, 2), (2, 3)]
+    assert cuts_of(np.array([0, 2**33, 2**34, 2**35]), 2**34).tolist() == [0, 2, 3]
     none = Part(np.zeros(0, np.uint8), np.zeros(0, np.uint32), np.zeros(0, np.int32))
     ends, zero = np.array([2**31, 2**33, 2**34]), np.zeros(3, np.int64)
     table = PairTable(5.0, [none], zero, zero, zero, np.array([0, 2**31, 2**33]), ends, zero, zero)

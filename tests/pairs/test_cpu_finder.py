@@ -17,10 +17,10 @@ from forcefoundry.pairs.cpu import CpuFinder
 from forcefoundry.pairs.half import HalfPairs
 from forcefoundry.pairs.native import compiling
 from forcefoundry.pairs.native.candidates import LARGEST_J, LARGEST_S
+from forcefoundry.pairs.native.chunks import cuts_of
 from forcefoundry.pairs.native.home import home_in, most_candidates
 from forcefoundry.pairs.native.mirror import full_rows
 from forcefoundry.pairs.native.search import BINS_FROM
-from forcefoundry.pairs.native.threads import spans
 from tests.pairs.brute_force import Structure, structures
 
 FINDER = CpuFinder()
@@ -279,7 +279,7 @@ def test_int32_wrap_totals_are_counted_in_64_bits() -> None:
     home.bounds[:] = 0.5
     home.span[:] = 150.0
     assert most_candidates(1000, np.full((1, 3), True), 0, home) == 1000 * 301.0**3 > 2**31
-    assert spans(np.array([0, 2**33, 2**34, 2**35]), 2) == [(0, 2), (2, 3)]
+    assert cuts_of(np.array([0, 2**33, 2**34, 2**35]), 2**34).tolist() == [0, 2, 3]
 
 
 def test_edges_across_systems_of_a_batch() -> None:

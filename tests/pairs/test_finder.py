@@ -263,8 +263,8 @@ def test_cpu_may_be_asked_for_where_the_model_is_on_cuda() -> None:
 
 def test_what_a_finder_needs_and_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "forcefoundry.pairs.cpu", raising=False)
-    monkeypatch.setitem(sys.modules, "forcefoundry.pairs.native.memory", None)
-    with pytest.raises(ValueError, match=r"The finder 'cpu' needs forcefoundry.pairs.native.memory, which is not inst"):
+    monkeypatch.setitem(sys.modules, "forcefoundry.pairs.half", None)
+    with pytest.raises(ValueError, match=r"The finder 'cpu' needs forcefoundry.pairs.half, which is not inst"):
         make_finder("cpu")
 
 

@@ -14,7 +14,7 @@ import torch
 from forcefoundry.pairs.cpu import CpuFinder
 from forcefoundry.pairs.native import memory
 from forcefoundry.pairs.native.memory import LARGEST, SMALLEST, block, rooms
-from forcefoundry.pairs.native.threads import side_by_side, spans
+from forcefoundry.pairs.native.threads import side_by_side
 
 ENOUGH = SMALLEST // 8 + 1000
 
@@ -114,16 +114,6 @@ def test_a_call_that_fails_is_told_when_the_others_are_done() -> None:
         with pytest.raises(KeyError, match="this one"):
             side_by_side(calls)
         assert len(done) == 2
-
-
-def test_spans_cover_all_structures_once() -> None:
-    rng = np.random.default_rng(0)
-    for n in (0, 1, 2, 3, 50):
-        ends = np.concatenate([[0], np.cumsum(rng.integers(0, 9, n))])
-        for number in (1, 2, 3, 70):
-            cut = spans(ends, number)
-            assert len(cut) <= number
-            assert [at for first, last in cut for at in range(first, last)] == list(range(n))
 
 
 def test_a_forked_process_finds_pairs_on_threads_of_its_own() -> None:

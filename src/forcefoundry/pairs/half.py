@@ -12,15 +12,12 @@ code 0, which no other pair has, and stands in `wide`, in the same order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forcefoundry.pairs.contract import Ints, Pairs
 from forcefoundry.pairs.native.memory import block
-from forcefoundry.pairs.native.threads import side_by_side, spans
 
 
 @dataclass(frozen=True)
@@ -50,40 +47,20 @@ class HalfPairs:
         j[beside], S[beside] = self.wide[:, 0], self.wide[:, 1:]
         return i, j, S
 
-    def mirrored(self, threads: int = 1) -> Pairs:
+    def mirrored(self) -> Pairs:
         """The full list, sorted by (i, j, S), atoms counted from the first of the batch.
 
         i, j and S share one block of memory, which lives as long as any of them.
         """
-        if threads == 1:
-            return mirrored([self])
-        return mirrored([self.part(first, last) for first, last in spans(self.pair_ends, threads)])
+        from forcefoundry.pairs.native.mirror import mirror  # numba: seconds
 
-    def part(self, first: int, last: int) -> HalfPairs:
-        """Structures first ... last - 1 alone. `counts` stays that of the whole batch, as `offsets` point into it."""
-        pair_ends, wide_ends = self.pair_ends[first : last + 1], self.wide_ends[first : last + 1]
-        codes, wide = self.codes[pair_ends[0] : pair_ends[-1]], self.wide[wide_ends[0] : wide_ends[-1]]
-        ends = (pair_ends - pair_ends[0], wide_ends - wide_ends[0])
-        return HalfPairs(self.offsets[first : last + 1], self.counts, ends[0], codes, ends[1], wide)
+        i, j, S = room_for(2 * len(self.codes))
+        kept = (self.offsets, self.counts, self.pair_ends, self.codes, self.wide_ends, self.wide)
+        mirror(*kept, i, j, S)
+        return Pairs(i, j, S.reshape(-1, 3))
 
 
 def room_for(n_pairs: int) -> tuple[Ints, Ints, NDArray[np.int32]]:
     """i (P,), j (P,) and S (3 P,) that hold anything, in one block of memory."""
     whole = block(2 * n_pairs + (3 * n_pairs + 1) // 2)
     return whole[:n_pairs], whole[n_pairs : 2 * n_pairs], whole[2 * n_pairs :].view(np.int32)[: 3 * n_pairs]
-
-
-def mirrored(parts: list[HalfPairs]) -> Pairs:
-    """The full list of the parts of a batch, which follow one another; a thread each."""
-    from forcefoundry.pairs.native.mirror import mirror  # numba: seconds
-
-    ends = [0, *accumulate(2 * len(part.codes) for part in parts)]
-    n_pairs = ends[-1]
-    i, j, S = room_for(n_pairs)
-    calls = []
-    for p, (first, last) in zip(parts, pairwise(ends), strict=True):
-        kept = (p.offsets, p.counts, p.pair_ends, p.codes, p.wide_ends, p.wide)
-        rows = (i[first:last], j[first:last], S[3 * first : 3 * last])
-        calls.append(partial(mirror, *kept, 0, len(p.offsets) - 1, *rows))
-    side_by_side(calls)
-    return Pairs(i, j, S.reshape(-1, 3))

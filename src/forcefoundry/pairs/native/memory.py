@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST, SMALLEST = 2**25, 2**17
+LARGEST, SMALLEST = 5 * 2**23, 2**17
 """Bytes. What is larger is not kept when it is done with; blocks that are smaller are not worth keeping."""
 
 _blocks: deque[NDArray[np.uint8]] = deque(maxlen=2)

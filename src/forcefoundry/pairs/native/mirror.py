@@ -126,26 +126,31 @@ def write_wide_rows(n, first_atom, counts, row0, codes, p, wide, w, starts, fill
 
 @compiled
 def mirror_all(
-    offsets, counts, pair_ends, codes, wide_ends, wide, first, last, starts, filled, full, i_out, j_out, S_out
-):
-    """Write the full list of structures first ... last - 1. The rest is room for the largest of them."""
+    offsets, counts, pair_ends, codes, p, wide_ends, wide, w, first, last, starts, filled, full, base,
+    i_out, j_out, S_out,
+):  # fmt: skip
+    """Write the full list of structures first ... last - 1, from row `base` on; their codes start at number p.
+
+    Their wide pairs start at number w. starts, filled and full are room for the largest of them.
+    """
     for s in range(first, last):
-        start, n = offsets[s], offsets[s + 1] - offsets[s]
-        p, end, w = pair_ends[s], pair_ends[s + 1], wide_ends[s]
-        full_rows(n, 2 * p, counts, start, codes, p, end, wide, w, starts, filled)
-        if w == wide_ends[s + 1]:
-            mirror_codes(n, 2 * p, counts, start, codes, p, starts, filled, full)
-            write_rows(n, 2 * p, start, starts, full, i_out, j_out, S_out)
+        start, n, end, last_wide = offsets[s], offsets[s + 1] - offsets[s], pair_ends[s + 1], wide_ends[s + 1]
+        full_rows(n, base, counts, start, codes, p, end, wide, w, starts, filled)
+        if w == last_wide:
+            mirror_codes(n, base, counts, start, codes, p, starts, filled, full)
+            write_rows(n, base, start, starts, full, i_out, j_out, S_out)
         else:
             write_wide_rows(n, start, counts, start, codes, p, wide, w, starts, filled, i_out, j_out, S_out)
+        base += 2 * (end - p)
+        p, w = end, last_wide
 
 
 def _make_mirror(version: int) -> Callable[..., Any]:
-    def mirror(offsets, counts, pair_ends, codes, wide_ends, wide, first, last, i_out, j_out, S_out):
-        """Write the full list of structures first ... last - 1 of a half; S_out is flat."""
+    def mirror(offsets, counts, pair_ends, codes, wide_ends, wide, i_out, j_out, S_out):
+        """Write the full list of a half; S_out is flat."""
         _ = version
         atoms, pairs = 0, 0
-        for s in range(first, last):
+        for s in range(len(offsets) - 1):
             atoms = max(atoms, offsets[s + 1] - offsets[s])
             pairs = max(pairs, pair_ends[s + 1] - pair_ends[s])
         starts, filled, full = (
@@ -154,8 +159,9 @@ def _make_mirror(version: int) -> Callable[..., Any]:
             np.empty(2 * pairs, np.uint32),
         )
         mirror_all(
-            offsets, counts, pair_ends, codes, wide_ends, wide, first, last, starts, filled, full, i_out, j_out, S_out
-        )
+            offsets, counts, pair_ends, codes, 0, wide_ends, wide, 0, 0, len(offsets) - 1,
+            starts, filled, full, 0, i_out, j_out, S_out,
+        )  # fmt: skip
 
     return mirror
 

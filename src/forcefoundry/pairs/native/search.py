@@ -16,10 +16,10 @@ from forcefoundry.pairs.native.home import home_in, prepare
 from forcefoundry.pairs.native.lanes import LANES, get, put
 from forcefoundry.pairs.native.rows import close_off, decide, encode, limits, more_codes, moves, pick, pick_codes
 
-FINE, IN_ONE_PLACE, FAR_FROM_HOME, TOO_MANY, TOO_SMALL = 0, 1, 2, 3, 4
+FINE, IN_ONE_PLACE, FAR_FROM_HOME, TOO_MANY, TOO_SMALL, SUSPICIOUS = 0, 1, 2, 3, 4, 5
 """What can go wrong."""
 
-MORE_CANDIDATES, MORE_PAIRS, BINS = 5, 6, 7
+MORE_CANDIDATES, MORE_PAIRS, BINS = 6, 7, 8
 """What can be missing: room for candidates, room for pairs, bins."""
 
 BINS_FROM = 1600
@@ -118,7 +118,7 @@ def more_room(codes, wide, used, more):
 
 @compiled
 def without_bins(
-    positions, cell, pbc, cutoff, offsets, s, i, first, last, counts, pair_ends, wide_ends,
+    positions, cell, pbc, cutoff, offsets, s, i, last, counts, pair_ends, wide_ends,
     home, found, codes, wide, used,
 ):  # fmt: skip
     """Find the pairs of structures up to `last` - 1, from atom i of structure s on, until something is missing.
@@ -153,63 +153,77 @@ def without_bins(
             if i < n:
                 return MORE_PAIRS, s, i, m, error, within
         s, i = s + 1, 0
-        put(pair_ends, s - first, used[0])
-        put(wide_ends, s - first, used[1])
+        put(pair_ends, s, used[0])
+        put(wide_ends, s, used[1])
     return FINE, s, 0, 0, 0.0, 0.0
 
 
-def _make_find_half(version: int) -> Callable[..., Any]:
-    def find_half(
-        positions, cell, pbc, cutoff, offsets, first, last, counts, pair_ends, wide_ends,
-        home_floats, home_ints, found_floats, found_ints, codes, wide,
-    ):  # fmt: skip
-        """The canonical half of the pairs of structures first ... last - 1.
+@inlined
+def is_suspicious(positions, cell, pbc, offsets, s, vectors, inverse):
+    """Whether a structure has numbers that are not finite or too large, or a flat cell. The last two are scratch."""
+    total = 0.0
+    for i in range(offsets[s], offsets[s + 1]):
+        total += abs(positions[i, 0]) + abs(positions[i, 1]) + abs(positions[i, 2])
+    flag = not total <= LARGEST
+    if pbc[s, 0] or pbc[s, 1] or pbc[s, 2]:
+        flag |= not (measure(cell, pbc, s, vectors, inverse) > 1e-6)
+        for a in range(3):
+            flag |= not abs(vectors[a, 0]) + abs(vectors[a, 1]) + abs(vectors[a, 2]) <= LARGEST
+    return flag
 
-        Fills counts (N,) int32, the pairs of each atom, and pair_ends and wide_ends (last - first + 1,) int64, where
-        each structure's pairs and wide pairs end. The other arrays are room to work in, of any size. Gives what went
-        wrong, (problem, structure, atom, other), and that room, larger where it had to be: in it, behind one another,
-        codes (pairs,) uint32 and wide (w, 4) int32.
-        """
-        _ = version
-        used = np.zeros(2, np.int64)
-        pair_ends[0], wide_ends[0] = 0, 0
-        largest = 0
+
+@making
+def search(
+    positions, cell, pbc, cutoff, offsets, first, last, careful, counts, pair_ends, wide_ends, used,
+    home_floats, home_ints, found_floats, found_ints, codes, wide,
+):  # fmt: skip
+    """Find the canonical half of the pairs of structures first ... last - 1.
+
+    Fills counts (N,) int32, the pairs of each atom. The other arrays are room to work in, of any size: codes, uint32,
+    and wide (w, 4), int32, take what is found behind the `used[0]` and `used[1]` that they hold; where those of
+    structure s end becomes pair_ends[s + 1] and wide_ends[s + 1]. careful: be SUSPICIOUS first of what `suspicious` is.
+    Gives what went wrong, (problem, structure, atom, other), and the room, larger where it had to be.
+    """
+    if careful:
+        scratch = np.empty((2, 3, 3))
         for s in range(first, last):
-            largest = max(largest, offsets[s + 1] - offsets[s])
-        home, home_floats, home_ints = home_in(home_floats, home_ints, largest)
-        found, found_floats, found_ints = of.candidates_in(found_floats, found_ints, 27 * largest, 64)
-        s, i = first, 0
-        while True:
-            what, s, i, m, error, within = without_bins(
-                positions, cell, pbc, cutoff, offsets, s, i, first, last, counts, pair_ends, wide_ends,
-                home, found, codes, wide, used,
-            )  # fmt: skip
-            n = offsets[s + 1] - offsets[s] if s < last else 0
-            if what == MORE_CANDIDATES:
-                k, room = m // n, max(m + m // 4, 27 * largest)
-                found, found_floats, found_ints = of.candidates_in(found_floats, found_ints, room, k + k // 4)
-            elif what == MORE_PAIRS:
-                codes, wide = more_room(codes, wide, used, m + LANES)
-            elif what == BINS:
-                start, narrow = offsets[s], of.is_narrow(n, pbc, s, home)
-                least, sure, most = limits(cutoff, error)
-                i, m, raw, rows = rows_by_bins(
-                    positions, start, n, cutoff, within, least, sure, most, home, found, m, narrow, counts
-                )
-                if m >= 0:
-                    what = IN_ONE_PLACE
-                    break
-                while i < n:
-                    i = encode_rows(i, n, home, found, raw, rows, narrow, counts, start, codes, wide, used)
-                    if i < n:
-                        codes, wide = more_room(codes, wide, used, np.int64(counts[start + i]))
-                s, i = s + 1, 0
-                pair_ends[s - first], wide_ends[s - first] = used[0], used[1]
-            else:
+            if is_suspicious(positions, cell, pbc, offsets, s, scratch[0], scratch[1]):
+                return (SUSPICIOUS, s, 0, 0), home_floats, home_ints, found_floats, found_ints, codes, wide
+    largest = 0
+    for s in range(first, last):
+        largest = max(largest, offsets[s + 1] - offsets[s])
+    home, home_floats, home_ints = home_in(home_floats, home_ints, largest)
+    found, found_floats, found_ints = of.candidates_in(found_floats, found_ints, 27 * largest, 64)
+    s, i = first, 0
+    while True:
+        what, s, i, m, error, within = without_bins(
+            positions, cell, pbc, cutoff, offsets, s, i, last, counts, pair_ends, wide_ends,
+            home, found, codes, wide, used,
+        )  # fmt: skip
+        n = offsets[s + 1] - offsets[s] if s < last else 0
+        if what == MORE_CANDIDATES:
+            k, room = m // n, max(m + m // 4, 27 * largest)
+            found, found_floats, found_ints = of.candidates_in(found_floats, found_ints, room, k + k // 4)
+        elif what == MORE_PAIRS:
+            codes, wide = more_room(codes, wide, used, m + LANES)
+        elif what == BINS:
+            start, narrow = offsets[s], of.is_narrow(n, pbc, s, home)
+            least, sure, most = limits(cutoff, error)
+            i, m, raw, rows = rows_by_bins(
+                positions, start, n, cutoff, within, least, sure, most, home, found, m, narrow, counts
+            )
+            if m >= 0:
+                what = IN_ONE_PLACE
                 break
-        return (what, s, i, m), home_floats, home_ints, found_floats, found_ints, codes, wide
-
-    return find_half
+            while i < n:
+                i = encode_rows(i, n, home, found, raw, rows, narrow, counts, start, codes, wide, used)
+                if i < n:
+                    codes, wide = more_room(codes, wide, used, np.int64(counts[start + i]))
+            s, i = s + 1, 0
+            pair_ends[s], wide_ends[s] = used[0], used[1]
+        else:
+            break
+    return (what, s, i, m), home_floats, home_ints, found_floats, found_ints, codes, wide
 
 
 def _make_suspicious(version: int) -> Callable[..., Any]:
@@ -217,20 +231,12 @@ def _make_suspicious(version: int) -> Callable[..., Any]:
         """Which structures must be looked into: for numbers that are not finite or too large, or a cell so flat."""
         _ = version
         flags = np.zeros(len(offsets) - 1, np.bool_)
-        vectors, inverse = np.empty((3, 3)), np.empty((3, 3))
+        scratch = np.empty((2, 3, 3))
         for s in range(len(flags)):
-            total = 0.0
-            for i in range(offsets[s], offsets[s + 1]):
-                total += abs(positions[i, 0]) + abs(positions[i, 1]) + abs(positions[i, 2])
-            flags[s] = not total <= LARGEST
-            if pbc[s, 0] or pbc[s, 1] or pbc[s, 2]:
-                flags[s] |= not (measure(cell, pbc, s, vectors, inverse) > 1e-6)
-                for a in range(3):
-                    flags[s] |= not abs(vectors[a, 0]) + abs(vectors[a, 1]) + abs(vectors[a, 2]) <= LARGEST
+            flags[s] = is_suspicious(positions, cell, pbc, offsets, s, scratch[0], scratch[1])
         return flags
 
     return suspicious
 
 
-find_half = kept(_make_find_half)
 suspicious = kept(_make_suspicious)

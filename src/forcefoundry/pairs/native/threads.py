@@ -1,34 +1,17 @@
-"""Threads that stay: spans of structures worked on side by side, without starting a thread for every call."""
+"""Threads that stay: calls made side by side, without starting a thread for every one."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import pairwise
 from threading import Lock
 from typing import TypeVar
-
-import numpy as np
-
-from forcefoundry.pairs.contract import Ints
 
 Result = TypeVar("Result")
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = Lock()
-
-
-def spans(ends: Ints, number: int) -> list[tuple[int, int]]:
-    """Cut structures into at most `number` spans (first, last) that cost about the same.
-
-    ends: (S + 1,) running totals of what the structures cost.
-    """
-    if number == 1:
-        return [(0, len(ends) - 1)]
-    shares = np.linspace(ends[0], ends[-1], number + 1)[1:-1]
-    cuts = sorted({0, len(ends) - 1, *(int(cut) for cut in np.searchsorted(ends, shares))})
-    return list(pairwise(cuts)) or [(0, 0)]
 
 
 def side_by_side(calls: Sequence[Callable[[], Result]]) -> list[Result]:
