@@ -97,20 +97,15 @@ def measure_threads(threads: int, batch: Batch, rounds: int, many: int) -> dict[
     finders = {1: CpuFinder(), threads: CpuFinder(threads=threads)}
     half = finders[1].half(batch.positions, batch.cell, batch.pbc, batch.cutoff, batch.offsets)
     times = max(1, round(many / (2 * len(half.codes))))
-    batch, numbers = batch.repeated(times), np.zeros(times * 2 * len(half.codes) * BYTES // 8)
-    copied = numbers.copy()
+    batch, numbers = batch.repeated(times), np.ones(times * 2 * len(half.codes) * BYTES // 8)
+    copied, split = numbers.copy(), np.array_split
     what = (batch.positions, batch.cell, batch.pbc, batch.cutoff, batch.offsets)
     row: dict[str, Any] = {"set": batch.name, "structures": len(batch.cell)}
     works: dict[str, Callable[[int], object]] = {
         "packed": lambda n: finders[n].half(*what),
         "full": lambda n: finders[n](*what),
         "machine": lambda n: side_by_side([partial(_arithmetic, ARITHMETIC // n)] * n),
-        "memory": lambda n: side_by_side(
-            [
-                partial(np.copyto, *pair)
-                for pair in zip(np.array_split(copied, n), np.array_split(numbers, n), strict=True)
-            ]
-        ),
+        "memory": lambda n: side_by_side(list(map(partial, [np.copyto] * n, split(copied, n), split(numbers, n)))),
     }
     for kind, work in works.items():
         taken: dict[int, list[float]] = {n: [] for n in finders}

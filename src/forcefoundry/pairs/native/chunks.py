@@ -132,4 +132,6 @@ def cuts_of(offsets: Ints, atoms: int) -> Ints:
     if offsets[-1] - offsets[0] <= atoms:
         return np.array([0, n], np.int64)
     inner = np.searchsorted(offsets, np.arange(offsets[0] + atoms, offsets[-1], atoms))
-    return np.unique(np.concatenate([[0], inner, [n]]))
+    cuts = np.concatenate([[0], inner, [n]])
+    once: Ints = cuts[np.concatenate([[True], cuts[1:] > cuts[:-1]])]
+    return once
