@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forcefoundry.pairs.contract import Ints, Pairs
-from forcefoundry.pairs.native.memory import block
+from forcefoundry.pairs.native.memory import SMALLEST, block
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class HalfPairs:
     def mirrored(self) -> Pairs:
         """The full list, sorted by (i, j, S), atoms counted from the first of the batch.
 
-        i, j and S share one block of memory, which lives as long as any of them.
+        Where they are long, i, j and S share one block of memory, which lives as long as any of them.
         """
         from forcefoundry.pairs.native.mirror import mirror  # numba: seconds
 
@@ -61,6 +61,9 @@ class HalfPairs:
 
 
 def room_for(n_pairs: int) -> tuple[Ints, Ints, NDArray[np.int32]]:
-    """i (P,), j (P,) and S (3 P,) that hold anything, in one block of memory."""
-    whole = block(2 * n_pairs + (3 * n_pairs + 1) // 2)
+    """i (P,), j (P,) and S (3 P,) that hold anything, in one block of memory where that can be used again."""
+    n = 2 * n_pairs + (3 * n_pairs + 1) // 2
+    if 8 * n < SMALLEST:
+        return np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64), np.empty(3 * n_pairs, np.int32)
+    whole = block(n)
     return whole[:n_pairs], whole[n_pairs : 2 * n_pairs], whole[2 * n_pairs :].view(np.int32)[: 3 * n_pairs]

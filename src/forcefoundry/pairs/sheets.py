@@ -61,6 +61,6 @@ class FullSheet(Sheet):
         self.i, self.j, self.S, self.room = i, j, S, n_codes
 
     def pairs(self) -> Pairs:
-        """What was put down. i, j and S share one block of memory, which lives as long as any of them."""
+        """What was put down. Long lists share one block of memory, which lives as long as any of i, j and S."""
         n_pairs = 2 * int(self.counts.sum(dtype=np.int64))
         return Pairs(self.i[:n_pairs], self.j[:n_pairs], self.S[: 3 * n_pairs].reshape(-1, 3))

@@ -99,7 +99,7 @@ class PairTable:
         are a ValueError that names the file.
         """
         spans = self._spans.take(structures, axis=0)
-        i, j, S = room_for(int(self.pairs_of_structure.take(structures).sum()))
+        i, j, S = room_for(int(np.add.reduce(self.pairs_of_structure.take(structures))))
         first_atoms = np.ascontiguousarray(first_atoms, dtype=np.int64)
         self._check(_compiled().assemble(self._addresses, self._widths, spans, first_atoms, i, j, S), structures)
         return Pairs(i, j, S.reshape(-1, 3))
