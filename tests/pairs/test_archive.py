@@ -31,7 +31,7 @@ def test_an_archive_or_a_manifest_that_was_changed_by_hand_is_refused(tmp_path: 
     assert not shards_in(tmp_path / "other")
 
 
-@pytest.mark.parametrize("text", ["[]", "nope", "{}", '{"format": 2, "contract": 1, "cutoff": 3.2}'])
+@pytest.mark.parametrize("text", ["[]", "nope", "{}", '{"format": 3, "contract": 1, "cutoff": 3.2}'])
 def test_a_list_of_shards_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
     for name in ("manifest.json", "archive.json"):
         (tmp_path / name).write_text(text)

@@ -85,7 +85,7 @@ def test_drafts_of_dead_processes_go_once_they_are_old(tmp_path: Path, monkeypat
     assert {path.name for path in shards_in(tmp_path)} == kept
 
 
-@pytest.mark.parametrize("name", ["v1", "pairs-1", "pairs-2/contract-0", "pairs-3"])
+@pytest.mark.parametrize("name", ["v1", "pairs-1", "pairs-2", "pairs-3/contract-0", "pairs-4"])
 def test_an_older_format_is_said_and_left_alone(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     base = database(4)
     filled(base, store_at(tmp_path / "other"))

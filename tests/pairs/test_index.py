@@ -55,7 +55,7 @@ def other_format(path: Path) -> None:
     """A whole index with its right name that is of another format."""
     with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
         batch = reader.get_batch(0)
-        said = {**reader.schema.metadata, b"format": b"1"}
+        said = {**reader.schema.metadata, b"format": b"2"}
     renamed(path, batch.replace_schema_metadata(said))
 
 

@@ -22,11 +22,16 @@ from forcefoundry.pairs.store.verifying import Damage, verify, verify_copies
 from tests.builders import database, subset
 from tests.pairs.store_room import CUTOFF, filled, same, shards_in, store_at
 
+
+def n_atoms_in(path: Path) -> bytes:
+    return np.diff(shard.open_shard(path).count_ends).astype("u1").tobytes()
+
+
 PLACES: dict[str, Callable[[bytes, Path], int]] = {
     "codes": lambda content, path: content.index(shard.open_shard(path).codes.tobytes()) + 41,
     "counts": lambda content, path: content.index(shard.open_shard(path).counts.tobytes()) + 3,
     "keys": lambda content, path: content.index(shard.open_shard(path).keys.tobytes()) + 70,
-    "offsets": lambda content, path: content.index(shard.open_shard(path).code_ends.tobytes()) + 9,
+    "numbers of atoms": lambda content, path: content.index(n_atoms_in(path)) + 9,
     "schema": lambda content, path: content.index(b"cutoff") + 2,
     "cutoff": lambda content, path: content.index(float(CUTOFF).hex().encode()) + 5,
     "footer": lambda content, path: len(content) - 12,

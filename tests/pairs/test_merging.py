@@ -115,6 +115,6 @@ def test_an_archive_that_is_none(tmp_path: Path) -> None:
         restore_archive(tmp_path / "there", tmp_path / "archive")
     assert shards_in(tmp_path / "there") == []
     contents = tmp_path / "archive" / "archive.json"
-    contents.write_text(json.dumps({**json.loads(contents.read_text()), "format": 1}))
-    with pytest.raises(ValueError, match=r"holds pairs of format 1 by contract 1, expected 2 and 1"):
+    contents.write_text(json.dumps({**json.loads(contents.read_text()), "format": 2}))
+    with pytest.raises(ValueError, match=r"holds pairs of format 2 by contract 1, expected 3 and 1"):
         restore_archive(tmp_path / "there", tmp_path / "archive")

@@ -26,6 +26,7 @@ from forcefoundry.pairs.store.shard import (
     ASIDE,
     DamagedShardError,
     Shard,
+    keys_in,
     open_shard,
     rows_of,
     write_shard,
@@ -201,7 +202,7 @@ def _rows(store: PairStore, path: Path) -> Keys | None:
     if path.name in index.names:
         return index.keys[index.rows_of(path.name)]
     try:
-        return np.array(open_shard(path).keys)
+        return np.array(keys_in(path))
     except DamagedShardError:
         return None
 

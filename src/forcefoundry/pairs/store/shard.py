@@ -1,9 +1,14 @@
-"""The bytes of a shard: an Arrow IPC file of one record batch, with a row for each structure.
+"""The bytes of a shard: an Arrow IPC file of one record batch of one row, whose columns are flat lists.
 
-    key     fixed_size_binary[32]    the structure's content key
-    counts  list<uint8|16|32>        for each atom the number of pairs of the canonical half that it has as i
-    codes   list<uint32>             j and S of these pairs, as `forcefoundry.pairs.half` packs them
-    wide    list<int32>              four numbers, j and S, for each pair that fits no code
+    key      list<fixed_size_binary[32]>    each structure's content key
+    n_atoms  list<uint8|16|32>              each structure's number of atoms
+    counts   list<uint8|16|32>              for each atom the number of pairs of the canonical half that it has as i
+    codes    list<uint32>                   j and S of these pairs, as `forcefoundry.pairs.half` packs them
+    wide_of  list<uint32>                   for each pair that fits no code, the number of its structure
+    wide     list<int32>                    four numbers, j and S, for each of these
+
+Where the numbers of a structure start is not kept, for it can be counted: its atoms start at the total of `n_atoms`
+before it, its codes at the total of `counts` there. To keep it would take 12 bytes a structure.
 
 The schema's metadata say in which format, by which contract and within which cutoff: `format`, `contract`, `cutoff`
 (the bits of the float, as `float.hex` writes them). A shard is named after the sha256 of its bytes and never changed.
@@ -28,7 +33,7 @@ from forcefoundry.files import ContentFile, named_by_content
 from forcefoundry.pairs.contract import CONTRACT_VERSION, Ints
 from forcefoundry.pairs.half import HalfPairs
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever a reader of the bytes would have to change."""
 
 SUFFIX = ".arrow"
@@ -37,8 +42,9 @@ ASIDE = ".damaged"
 """Put behind the name of a shard that could not be put right."""
 
 _COUNTS = (np.uint8, np.uint16, np.uint32)
+_KINDS = {"n_atoms": _COUNTS, "counts": _COUNTS, "codes": (np.uint32,), "wide_of": (np.uint32,), "wide": (np.int32,)}
 _AT_ONCE = 2**31
-"""Arrow counts what is in a list of a shard in 32 bits."""
+"""Arrow counts what is in a list in 32 bits."""
 
 
 class DamagedShardError(ValueError):
@@ -47,10 +53,11 @@ class DamagedShardError(ValueError):
 
 @dataclass(frozen=True)
 class Shard:
-    """An open shard of n structures, memory-mapped: no array is in memory before it is looked at.
+    """An open shard of n structures, memory-mapped: codes are not in memory before they are looked at.
 
-    keys: (n, 32). Where each structure's numbers start and end in the flat arrays: count_ends, code_ends, wide_ends
-    (n + 1,). counts: one an atom; codes: one a pair of the half; wide: four numbers a wide pair.
+    keys: (n, 32). counts: one an atom; codes: one a pair of the half; wide: four numbers a wide pair. Where each
+    structure's numbers start and end in these: count_ends, code_ends, wide_ends (n + 1,), which the shard does not hold
+    and opening it counts.
     """
 
     path: Path
@@ -85,26 +92,28 @@ def written_shard(
             f"A shard would hold {len(half.codes)} pairs of {len(half.counts)} atoms, expected fewer than 2^31 of "
             "each. Write fewer structures at once."
         )
-    most = int(half.counts.max(initial=0))
-    kind = next(kind for kind in _COUNTS if most <= np.iinfo(kind).max)
-    columns = [
-        pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(32), len(keys), [None, pa.py_buffer(np.ascontiguousarray(keys))]
+    assert len(keys) == len(half.offsets) - 1, "a key for each structure"
+    columns = {
+        "key": _list(
+            pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(32), len(keys), [None, pa.py_buffer(np.ascontiguousarray(keys))]
+            )
         ),
-        _lists(half.offsets, half.counts.astype(kind)),
-        _lists(half.pair_ends, half.codes),
-        _lists(4 * half.wide_ends, half.wide.reshape(-1)),
-    ]
-    names = ["key", "counts", "codes", "wide"]
+        "n_atoms": _list(_narrow(np.diff(half.offsets))),
+        "counts": _list(_narrow(half.counts)),
+        "codes": _list(half.codes),
+        "wide_of": _list(np.repeat(np.arange(len(keys), dtype=np.uint32), np.diff(half.wide_ends))),
+        "wide": _list(half.wide.reshape(-1)),
+    }
     schema = pa.schema(
-        [pa.field(name, column.type, nullable=False) for name, column in zip(names, columns, strict=True)],
+        [pa.field(name, column.type, nullable=False) for name, column in columns.items()],
         metadata=metadata_of(cutoff),
     )
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with named_by_content(folder, SUFFIX) as file:
         sink = pa.PythonFile(file, mode="w")
         with pa.ipc.new_file(sink, schema, options=options) as writer:
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+            writer.write_batch(pa.RecordBatch.from_arrays(list(columns.values()), schema=schema))
     return file
 
 
@@ -152,28 +161,36 @@ def fits(path: Path, cutoff: float) -> bool:
 def open_shard(path: Path) -> Shard:
     """Map a shard into memory. What is no shard is a `DamagedShardError`; its digest is not looked at.
 
+    So is one whose numbers contradict one another. Those of each structure are looked at when they are read.
+
     Raises:
         FileNotFoundError: somebody has just removed it.
     """
-    try:
-        with _reader(path) as reader:
-            batch = reader.get_batch(0)
-        key, counts, codes, wide = (batch.column(name) for name in ("key", "counts", "codes", "wide"))
-        keys = np.frombuffer(key.buffers()[1], dtype=np.uint8, count=32 * len(key)).reshape(-1, 32)
-        return Shard(
-            path,
-            keys,
-            counts.values.to_numpy(),
-            counts.offsets.to_numpy(),
-            codes.values.to_numpy(),
-            codes.offsets.to_numpy(),
-            wide.values.to_numpy(),
-            wide.offsets.to_numpy(),
-        )
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} was removed while it was in use (by `pairs gc`?). Start again.") from None
-    except (pa.ArrowException, KeyError, OSError, IndexError, ValueError) as error:
-        raise DamagedShardError(f"{path} is no shard that can be read: {' '.join(str(error).split())}") from None
+    with _opened(path) as batch:
+        keys = _keys(batch)
+        n_atoms, counts, codes, wide_of, wide = (_numbers(batch, name) for name in _KINDS)
+        if len(keys) != len(n_atoms):
+            raise ValueError(f"it has {len(keys)} keys of {len(n_atoms)} structures")
+        count_ends = _totals(n_atoms)
+        if count_ends[-1] != len(counts):
+            raise ValueError(f"its structures have {count_ends[-1]} atoms, and counts are {len(counts)}")
+        code_totals = _totals(counts)
+        if code_totals[-1] != len(codes):
+            raise ValueError(f"its counts make {code_totals[-1]} pairs, and codes are {len(codes)}")
+        count_ends = count_ends.astype(np.int32, copy=False)
+        code_ends = code_totals[count_ends].astype(np.int32, copy=False)
+        if len(wide) != 4 * len(wide_of):
+            raise ValueError(f"it has {len(wide)} numbers of {len(wide_of)} wide pairs")
+        if len(wide_of) and (wide_of[-1] >= len(keys) or (wide_of[1:] < wide_of[:-1]).any()):
+            raise ValueError("its wide pairs are not in the order of its structures")
+        wide_ends = (4 * np.searchsorted(wide_of, np.arange(len(keys) + 1))).astype(np.int32)
+        return Shard(path, keys, counts, count_ends, codes, code_ends, wide, wide_ends)
+
+
+def keys_in(path: Path) -> Keys:
+    """The keys (n, 32) of a shard, whatever is wrong with the rest of it; errors are those of `open_shard`."""
+    with _opened(path) as batch:
+        return _keys(batch)
 
 
 def rows_of(shard: Shard, rows: Ints) -> HalfPairs:
@@ -190,10 +207,61 @@ def rows_of(shard: Shard, rows: Ints) -> HalfPairs:
     return HalfPairs(ends[0], counts.astype(np.int32), ends[1], codes, ends[2] // 4, wide.reshape(-1, 4))
 
 
-def _lists(ends: Ints, flat: NDArray[Any]) -> pa.ListArray:
-    kind = pa.list_(pa.field("item", pa.from_numpy_dtype(flat.dtype), nullable=False))
-    starts = pa.array((ends - ends[0]).astype(np.int32))
-    return pa.ListArray.from_arrays(starts, pa.array(flat), type=kind)
+def _list(flat: pa.Array | NDArray[Any]) -> pa.ListArray:
+    """A column of one row that holds everything."""
+    values = flat if isinstance(flat, pa.Array) else pa.array(flat)
+    kind = pa.list_(pa.field("item", values.type, nullable=False))
+    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values, type=kind)
+
+
+def _narrow(counts: Ints | NDArray[np.int32]) -> NDArray[Any]:
+    """Numbers that are not negative, in as few bytes each as the greatest needs."""
+    most = int(counts.max(initial=0))
+    return counts.astype(next(kind for kind in _COUNTS if most <= np.iinfo(kind).max))
+
+
+def _totals(steps: NDArray[Any]) -> NDArray[np.signedinteger[Any]]:
+    """Running totals (n + 1,), from 0 on: in 32 bits where these hold whatever the numbers are."""
+    few = len(steps) * int(np.iinfo(steps.dtype).max) < _AT_ONCE
+    ends: NDArray[np.signedinteger[Any]] = np.zeros(len(steps) + 1, np.int32 if few else np.int64)
+    np.cumsum(steps, dtype=ends.dtype, out=ends[1:])
+    return ends
+
+
+def _keys(batch: pa.RecordBatch) -> Keys:
+    keys = _row(batch, "key")
+    if keys.type != pa.binary(32) or keys.null_count:
+        raise ValueError(f"its keys are {keys.type}, expected 32 bytes each")
+    held = np.frombuffer(keys.buffers()[1], dtype=np.uint8, count=32 * (keys.offset + len(keys)))
+    return held.reshape(-1, 32)[keys.offset :]
+
+
+def _numbers(batch: pa.RecordBatch, name: str) -> NDArray[Any]:
+    numbers: NDArray[Any] = _row(batch, name).to_numpy()
+    if numbers.dtype not in _KINDS[name]:
+        raise ValueError(f"its {name} are {numbers.dtype}")
+    return numbers
+
+
+def _row(batch: pa.RecordBatch, name: str) -> pa.Array:
+    column = batch.column(name)
+    if len(column) != 1 or not pa.types.is_list(column.type):
+        raise ValueError(f"{name} are {len(column)} rows of {column.type}, expected one list")
+    return column.flatten()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pa.RecordBatch]:
+    """The record batch of a shard; what goes wrong with it is told as damage."""
+    try:
+        with _reader(path) as reader:
+            batch = reader.get_batch(0)
+        batch.validate()  # that no list says to be longer than its bytes
+        yield batch
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} was removed while it was in use (by `pairs gc`?). Start again.") from None
+    except (pa.ArrowException, KeyError, OSError, IndexError, TypeError, ValueError) as error:
+        raise DamagedShardError(f"{path} is no shard that can be read: {' '.join(str(error).split())}") from None
 
 
 @contextmanager

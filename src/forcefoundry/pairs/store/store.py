@@ -1,6 +1,6 @@
 """The pair store: pair lists on disk, found again by the content of their structure.
 
-    ROOT/pairs-2/contract-1/cutoff-0x1.4000000000000p+2/SHA256.arrow ...   immutable shards (`shard.py`)
+    ROOT/pairs-3/contract-1/cutoff-0x1.4000000000000p+2/SHA256.arrow ...   immutable shards (`shard.py`)
                                                         index-SHA256.arrow  a convenience (`index.py`)
 
 A structure whose positions, cell, pbc or species changed has another key, another cutoff is another folder, so a stale
