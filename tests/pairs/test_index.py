@@ -14,15 +14,8 @@ import pytest
 from forcefoundry.databases import Database
 from forcefoundry.databases.keys import keys_of
 from forcefoundry.pairs.cache import compute_table, read_table
-from forcefoundry.pairs.store.index import (
-    Index,
-    extended,
-    first_of_each,
-    make_index,
-    read_index,
-    stamp_of,
-    write_index,
-)
+from forcefoundry.pairs.store.index import Index, Layer, extended, first_of_each, make_index, stamp_of
+from forcefoundry.pairs.store.index_files import read_index, write_index
 from tests.builders import database, subset
 from tests.pairs.store_room import CUTOFF, filled, same, store_at
 
@@ -99,34 +92,35 @@ def test_an_index_that_names_shards_that_are_gone(tmp_path: Path) -> None:
     assert same(read_table(base, store_at(tmp_path)), compute_table(base, CUTOFF))
 
 
-def rows_swapped(index: Index) -> Index:
-    return Index(index.names, index.stamps, index.keys, index.shard, np.ascontiguousarray(index.row[::-1]))
+def rows_swapped(layer: Layer) -> Layer:
+    return Layer(layer.names, layer.stamps, layer.keys, layer.shard, np.ascontiguousarray(layer.row[::-1]))
 
 
-def rows_beyond(index: Index) -> Index:
-    return Index(index.names, index.stamps, index.keys, index.shard, index.row + np.uint32(10**6))
+def rows_beyond(layer: Layer) -> Layer:
+    return Layer(layer.names, layer.stamps, layer.keys, layer.shard, layer.row + np.uint32(10**6))
 
 
-def shards_swapped(index: Index) -> Index:
-    return Index(index.names, index.stamps, index.keys, 1 - index.shard, index.row)
+def shards_swapped(layer: Layer) -> Layer:
+    return Layer(layer.names, layer.stamps, layer.keys, 1 - layer.shard, layer.row)
 
 
-def keys_made_up(index: Index) -> Index:
-    keys = index.keys.copy()
+def keys_made_up(layer: Layer) -> Layer:
+    keys = layer.keys.copy()
     keys[-1] += 1
-    return Index(index.names, index.stamps, keys, index.shard, index.row)
+    return Layer(layer.names, layer.stamps, keys, layer.shard, layer.row)
 
 
 @pytest.mark.parametrize("lie", [rows_swapped, rows_beyond, shards_swapped, keys_made_up])
 def test_an_index_that_lies_gives_no_wrong_pairs(
-    tmp_path: Path, lie: Callable[[Index], Index], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, lie: Callable[[Layer], Layer], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whole, of the right format and name, and yet not what the shards say."""
     base = database(8)
     for rows in (range(4), range(4, 8)):
         filled(subset(base, rows), store_at(tmp_path))
     store = store_at(tmp_path)
-    write_index(store.folder, lie(store.index))
+    (layer,) = store.index.layers
+    write_index(store.folder, Index((lie(layer),)))
     with caplog.at_level(logging.WARNING):
         filled(base, store_at(tmp_path))
         assert same(read_table(base, store_at(tmp_path)), compute_table(base, CUTOFF))
@@ -142,7 +136,7 @@ def test_an_index_that_cannot_be_kept_is_no_hindrance(tmp_path: Path, monkeypatc
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("forcefoundry.pairs.store.index.named_by_content", refuse)
+    monkeypatch.setattr("forcefoundry.pairs.store.index_files.named_by_content", refuse)
     assert same(read_table(base, store_at(tmp_path)), compute_table(base, CUTOFF))
 
 
@@ -164,10 +158,7 @@ def test_an_index_that_grew_finds_what_one_made_anew_finds(shared: int) -> None:
         grown = extended(grown, [name], [stamps[at]], [parts[at]])
     anew = make_index(["a", "b", "c"], stamps, parts)
     asked = rng.permutation(np.concatenate([every, rng.integers(0, 256, (50, 32), dtype=np.uint8)]))
-    where = [
-        [(one.names[one.shard[at]], one.row[at]) if at >= 0 else None for at in one.find(asked)]
-        for one in (grown, anew)
-    ]
+    where = [places(one, asked) for one in (grown, anew)]
     assert where[0] == where[1]
     assert where[0].count(None) == 50
     for at, name in enumerate("abc"):

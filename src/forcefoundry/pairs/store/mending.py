@@ -21,7 +21,8 @@ from forcefoundry.pairs.finders import make_finder
 from forcefoundry.pairs.half import HalfPairs
 from forcefoundry.pairs.packing import half_of, joined
 from forcefoundry.pairs.store.filling import ATOMS_AT_ONCE, Structures
-from forcefoundry.pairs.store.index import make_index, read_index
+from forcefoundry.pairs.store.index import make_index
+from forcefoundry.pairs.store.index_files import read_index
 from forcefoundry.pairs.store.shard import (
     ASIDE,
     DamagedShardError,

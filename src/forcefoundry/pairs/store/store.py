@@ -28,10 +28,9 @@ from forcefoundry.pairs.store.index import (
     extended,
     first_of_each,
     make_index,
-    read_index,
     stamp_of,
-    write_index,
 )
+from forcefoundry.pairs.store.index_files import read_index, write_index
 from forcefoundry.pairs.store.shard import (
     FORMAT,
     SUFFIX,
@@ -151,9 +150,7 @@ class PairStore:
         new = [name for name in stamps if name not in seen]
         given = (new, [stamps[name] for name in new], [self.shard(name).keys for name in new])
         found = extended(known, *given) if seen else make_index(*given)
-        if self.folder.is_dir():
-            write_index(self.folder, found)
-        self._index = found
+        self._index = write_index(self.folder, found) if self.folder.is_dir() else found
 
     def missing(self, keys: Keys) -> Ints:
         """Positions in `keys` of the structures that the store does not hold, each structure once."""

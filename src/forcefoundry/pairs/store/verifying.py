@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from forcefoundry.pairs.store.index import read_index, stamp_of
+from forcefoundry.pairs.store.index import stamp_of
+from forcefoundry.pairs.store.index_files import read_index
 from forcefoundry.pairs.store.shard import SUFFIX, digest_of_file, fits
 from forcefoundry.pairs.store.store import PairStore, shards_below
 
