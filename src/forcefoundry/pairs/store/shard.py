@@ -178,12 +178,14 @@ def open_shard(path: Path) -> Shard:
         if code_totals[-1] != len(codes):
             raise ValueError(f"its counts make {code_totals[-1]} pairs, and codes are {len(codes)}")
         count_ends = count_ends.astype(np.int32, copy=False)
-        code_ends = code_totals[count_ends].astype(np.int32, copy=False)
+        code_ends = code_totals.take(count_ends).astype(np.int32, copy=False)
         if len(wide) != 4 * len(wide_of):
             raise ValueError(f"it has {len(wide)} numbers of {len(wide_of)} wide pairs")
         if len(wide_of) and (wide_of[-1] >= len(keys) or (wide_of[1:] < wide_of[:-1]).any()):
             raise ValueError("its wide pairs are not in the order of its structures")
-        wide_ends = (4 * np.searchsorted(wide_of, np.arange(len(keys) + 1))).astype(np.int32)
+        wide_ends = np.zeros(len(keys) + 1, np.int32)
+        if len(wide_of):
+            wide_ends[:] = 4 * np.searchsorted(wide_of, np.arange(len(keys) + 1, dtype=np.uint32))
         return Shard(path, keys, counts, count_ends, codes, code_ends, wide, wide_ends)
 
 
@@ -223,7 +225,8 @@ def _narrow(counts: Ints | NDArray[np.int32]) -> NDArray[Any]:
 def _totals(steps: NDArray[Any]) -> NDArray[np.signedinteger[Any]]:
     """Running totals (n + 1,), from 0 on: in 32 bits where these hold whatever the numbers are."""
     few = len(steps) * int(np.iinfo(steps.dtype).max) < _AT_ONCE
-    ends: NDArray[np.signedinteger[Any]] = np.zeros(len(steps) + 1, np.int32 if few else np.int64)
+    ends: NDArray[np.signedinteger[Any]] = np.empty(len(steps) + 1, np.int32 if few else np.int64)
+    ends[0] = 0
     np.cumsum(steps, dtype=ends.dtype, out=ends[1:])
     return ends
 
