@@ -9,7 +9,7 @@ index anew. A structure is in one layer only, unless two processes have computed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -45,7 +45,7 @@ class Layer:
     keys: Keys
     shard: NDArray[np.uint32]
     row: NDArray[np.uint32]
-    file: str = field(default="", compare=False)
+    file: str = ""
 
     def __len__(self) -> int:
         return len(self.keys)
