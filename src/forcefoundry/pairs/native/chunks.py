@@ -20,6 +20,9 @@ ATOMS, FEWEST = 2048, 256
 SPARE = 1.125
 """How much room is taken for what the first chunks lead to expect."""
 
+LINES = 16
+"""Numbers of 64 bits in two lines of memory, which some processors fetch together."""
+
 Batch = tuple[Floats, Floats, Bools, float, Ints]
 """Positions, cell, pbc, cutoff and offsets as a finder takes them, checked."""
 
@@ -45,7 +48,7 @@ class Chunks:
         self.sheet, self.threads = sheet, min(threads, len(self.cuts) - 1)
         # What `work` takes of the batch and its chunks, of which `taken` and `counted` tell threads of one another.
         self.given = (*batch, careful, self.cuts, sheet.counts, sheet.pair_ends, sheet.wide_ends)
-        self.taken, self.counted = np.zeros(1, np.int64), np.zeros(len(self.cuts) - 1, np.int64)
+        self.taken, self.counted = _apart(1), np.zeros(len(self.cuts) - 1, np.int64)
         self._lock = Lock()
 
     def search(self) -> Problem:
@@ -94,8 +97,8 @@ class _Worker:
     def __init__(self, chunks: Chunks, room: Room):
         self._chunks, self._room = chunks, room
         n_chunks = len(chunks.counted)
-        self._state, self._starts = np.zeros(3, np.int64), np.zeros(n_chunks + 1, np.int64)
-        self._own, self.used = np.empty((n_chunks, 3), np.int64), np.zeros(2, np.int64)
+        self._state, self._starts, self.used = _apart(3), np.zeros(n_chunks + 1, np.int64), _apart(2)
+        self._own = np.empty((n_chunks, 3), np.int64)
         self.problem: Problem = (FINE, 0, 0, 0)
 
     def search(self) -> None:
@@ -124,6 +127,11 @@ class _Worker:
         own = self._own[: self._state[of.TAKEN]]
         ends = [*own[:, of.WIDE], self.used[1]][1:]
         return [(int(chunk), int(at), wide[at:end].copy()) for (chunk, _, at), end in zip(own, ends, strict=False)]
+
+
+def _apart(n: int) -> Ints:
+    """n zeros far from what another thread writes: cores that write to one line of memory take it from each other."""
+    return np.zeros(n + 2 * LINES, np.int64)[LINES : LINES + n]
 
 
 def cuts_of(offsets: Ints, atoms: int) -> Ints:
