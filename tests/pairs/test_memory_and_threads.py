@@ -57,6 +57,17 @@ def test_a_small_list_that_is_kept_holds_on_to_no_large_block() -> None:
     assert address(block(20 * ENOUGH)) == there
 
 
+def test_a_small_list_and_a_large_one_in_turn_both_find_their_blocks() -> None:
+    """As batches and their packed pairs do."""
+    places = set()
+    for _ in range(4):
+        for n in (20 * ENOUGH, ENOUGH):
+            made = block(n)
+            places.add(address(made))
+            del made
+    assert len(places) == 2
+
+
 def test_what_is_kept_is_bounded() -> None:
     many = [block(ENOUGH) for _ in range(9)]
     much = block(LARGEST // 8 + 1)

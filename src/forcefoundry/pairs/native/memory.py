@@ -51,18 +51,29 @@ def block(n: int) -> NDArray[np.int64]:
     """n numbers that hold anything. Their memory is used again when neither they nor any view of them is left."""
     if not SMALLEST <= 8 * n <= LARGEST:
         return np.empty(n, np.int64)
-    memory = _taken(_blocks)
-    if memory is not None and memory.nbytes > 16 * n:
-        # Too good for this: small lists that are kept for long must not hold on to large blocks.
-        _blocks.append(memory)
-        memory = None
-    if memory is None or memory.nbytes < 8 * n:
+    memory = _block_for(8 * n)
+    if memory is None:
         memory = np.empty(9 * n, np.uint8)
     # Views of views of `memory` would refer to it directly. To those of a buffer `whole` is the end of the chain: it
     # dies when the last of them does.
     whole = np.frombuffer(memoryview(memory), np.int64, n)
     weakref.finalize(whole, _blocks.append, memory).atexit = False
     return whole
+
+
+def _block_for(n_bytes: int) -> Any:
+    """A block that is kept and large enough, if there is one, and not too good for this.
+
+    Small lists that are kept for long must not hold on to large blocks.
+    """
+    for _ in range(len(_blocks)):
+        memory = _taken(_blocks)
+        if memory is None:  # another thread was faster
+            break
+        if n_bytes <= memory.nbytes <= 2 * n_bytes:
+            return memory
+        _blocks.appendleft(memory)
+    return None
 
 
 def _taken(kept: deque[Any]) -> Any:

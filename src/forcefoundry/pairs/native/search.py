@@ -172,6 +172,15 @@ def is_suspicious(positions, cell, pbc, offsets, s, vectors, inverse):
     return flag
 
 
+@compiled
+def first_suspicious(positions, cell, pbc, offsets, first, last, vectors, inverse):
+    """The first of structures first ... last - 1 that is suspicious, or `last`. The last two are scratch."""
+    for s in range(first, last):
+        if is_suspicious(positions, cell, pbc, offsets, s, vectors, inverse):
+            return s
+    return last
+
+
 @making
 def search(
     positions, cell, pbc, cutoff, offsets, first, last, careful, counts, pair_ends, wide_ends, used,
@@ -185,10 +194,9 @@ def search(
     Gives what went wrong, (problem, structure, atom, other), and the room, larger where it had to be.
     """
     if careful:
-        scratch = np.empty((2, 3, 3))
-        for s in range(first, last):
-            if is_suspicious(positions, cell, pbc, offsets, s, scratch[0], scratch[1]):
-                return (SUSPICIOUS, s, 0, 0), home_floats, home_ints, found_floats, found_ints, codes, wide
+        s = first_suspicious(positions, cell, pbc, offsets, first, last, np.empty((3, 3)), np.empty((3, 3)))
+        if s < last:
+            return (SUSPICIOUS, s, 0, 0), home_floats, home_ints, found_floats, found_ints, codes, wide
     largest = 0
     for s in range(first, last):
         largest = max(largest, offsets[s + 1] - offsets[s])
@@ -231,9 +239,9 @@ def _make_suspicious(version: int) -> Callable[..., Any]:
         """Which structures must be looked into: for numbers that are not finite or too large, or a cell so flat."""
         _ = version
         flags = np.zeros(len(offsets) - 1, np.bool_)
-        scratch = np.empty((2, 3, 3))
+        vectors, inverse = np.empty((3, 3)), np.empty((3, 3))
         for s in range(len(flags)):
-            flags[s] = is_suspicious(positions, cell, pbc, offsets, s, scratch[0], scratch[1])
+            flags[s] = is_suspicious(positions, cell, pbc, offsets, s, vectors, inverse)
         return flags
 
     return suspicious
