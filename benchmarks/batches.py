@@ -241,7 +241,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     prepare_process({"hardware": {"threads": 1}})
-    pairs, most, patience = (1_000_000, 40, 0.05) if options.quick else (8_000_000, 300, 0.1)
+    pairs, most, patience = (1_000_000, 40, 0.05) if options.quick else (8_000_000, 300, 0.05)
     given = [read(options.data, options.cutoff)] if options.data else [_enough(one, pairs) for one in made_up(1)]
     if options.quick and not options.data:
         given = [one for one in given if np.diff(one.offsets).max() < 1000]
