@@ -229,6 +229,42 @@ def test_where_machine_code_can_no_longer_be_kept_it_still_runs(tmp_path: Path) 
     assert done.stdout.split() == ["42", "1", "7.5"]
 
 
+TOLD = """
+import logging, sys
+from numba.core import caching
+from forcefoundry.pairs.native import compiling
+
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+if sys.argv[1:]:
+    caching.CacheImpl._locator_classes = []
+
+def make(version):
+    def triple(x):
+        _ = version
+        return 3 * x
+    return triple
+
+triple = compiling.kept(make, slow="the threefold")
+print(triple(14), triple(15), triple(2.5))
+"""
+
+
+def test_what_takes_long_to_compile_is_told_once_and_not_when_it_was_kept(tmp_path: Path) -> None:
+    """Half a minute before the first pair would look as if finding it took that long."""
+    (tmp_path / "told.py").write_text(TOLD)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+
+    def told(*arguments: str) -> str:
+        command = [sys.executable, str(tmp_path / "told.py"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        assert done.stdout.split() == ["42", "45", "7.5"]
+        return done.stderr.strip()
+
+    assert told() == "compiling the threefold for this processor: half a minute, once, for it is kept"
+    assert told() == ""
+    assert told("nowhere").endswith("half a minute, in every process, for no folder takes it")
+
+
 # Neighbour lists that were fast and wrong, elsewhere: one test for each mistake.
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import event
 from numba.core.caching import NullCache
 
 logger = logging.getLogger(__name__)
@@ -35,17 +36,42 @@ def sources() -> int:
     return int.from_bytes(digest.digest()[:7], "little")
 
 
-def kept(make: Callable[[int], Callable[..., Any]]) -> Any:
+class _Teller(event.Listener):  # type: ignore[misc]  # numba has no types
+    """Tells, once, when what takes long to compile has to be compiled, so that nobody thinks its work did."""
+
+    def __init__(self) -> None:
+        self.told: dict[Any, str] = {}
+
+    def on_start(self, event: Any) -> None:
+        """A function is compiled: it was not found among those that are kept."""
+        what = self.told.pop(event.data["dispatcher"], None)
+        if what is not None:
+            logger.info("compiling %s", what)
+
+    def on_end(self, event: Any) -> None:
+        """It is compiled."""
+
+
+_teller = _Teller()
+event.register("numba:compile", _teller)
+
+
+def kept(make: Callable[[int], Callable[..., Any]], slow: str = "") -> Any:
     """Compile what `make` gives, and keep the machine code on disk where a folder can be written.
+
+    slow: a name for what takes so long to compile that people should be told.
 
     numba knows machine code again by the function's own file and the values that it closes over, not by the files of
     what it calls. So `make` takes the number of all sources, and its function closes over it.
     """
     function = make(sources())
     try:
-        return stoppable(numba.njit(nogil=True, cache=True)(function))
+        dispatcher, often = numba.njit(nogil=True, cache=True)(function), "once, for it is kept"
     except RuntimeError:  # neither beside this file nor in the user's cache folder can be written
-        return stoppable(numba.njit(nogil=True)(function))
+        dispatcher, often = numba.njit(nogil=True)(function), "in every process, for no folder takes it"
+    if slow:
+        _teller.told[dispatcher] = f"{slow} for this processor: half a minute, {often}"
+    return stoppable(dispatcher)
 
 
 def stoppable(dispatcher: Callable[..., Any]) -> Callable[..., Any]:

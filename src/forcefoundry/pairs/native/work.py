@@ -138,4 +138,4 @@ def _make_work(version: int) -> Callable[..., Any]:
     return work
 
 
-work = kept(_make_work)
+work = kept(_make_work, slow="the pair finder")
