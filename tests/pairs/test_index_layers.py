@@ -43,7 +43,7 @@ def test_an_index_that_grew_and_one_made_anew_are_the_same(tmp_path: Path, seed:
         anew = places(make_index(names, stamps, parts), asked)
         assert places(grown, asked) == places(read_index(tmp_path), asked) == anew
         sizes = [len(layer) for layer in grown.layers]
-        assert all(large > small for large, small in pairwise(sizes))
+        assert all(large >= 2 * small for large, small in pairwise(sizes))
         assert files(tmp_path).keys() == {layer.file for layer in grown.layers}
         assert sorted(zip(grown.names, grown.stamps, strict=True)) == list(zip(names, stamps, strict=True))
     for name, part in zip(names, parts, strict=True):
@@ -52,16 +52,24 @@ def test_an_index_that_grew_and_one_made_anew_are_the_same(tmp_path: Path, seed:
 
 
 def test_what_is_new_goes_into_a_small_file_and_the_large_one_stays(tmp_path: Path) -> None:
-    base = database(20)
+    base = database(18)
     filled(subset(base, range(12)), store_at(tmp_path))
     folder = store_at(tmp_path).folder
     (large,) = files(folder).items()
-    for last, layers in ((15, 2), (16, 3), (17, 3), (20, 2)):
+    for last, layers in ((15, 2), (16, 3), (17, 2), (18, 3)):
         filled(subset(base, range(last)), store_at(tmp_path))
         assert len(files(folder)) == layers
         assert large in files(folder).items()
     assert same(read_table(base, store_at(tmp_path)), compute_table(base, CUTOFF))
-    assert sum(len(layer) for layer in read_index(folder).layers) == 20
+    assert sum(len(layer) for layer in read_index(folder).layers) == 18
+
+
+def test_layers_are_few_though_each_part_is_smaller_than_the_one_before() -> None:
+    keys, grown = np.random.default_rng(0).integers(0, 256, (60 * 61 // 2, 32), dtype=np.uint8), EMPTY
+    for n in range(60, 0, -1):
+        part, keys = keys[:n], keys[n:]
+        grown = extended(grown, [f"{n:02}"], [(n, n, n)], [part])
+        assert len(grown.layers) <= len(grown.keys).bit_length()
 
 
 @pytest.mark.parametrize("how", ["removed", "damaged"])

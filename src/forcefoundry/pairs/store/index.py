@@ -159,8 +159,8 @@ def make_index(names: Sequence[str], stamps: Sequence[Stamp], keys: Sequence[Key
 def extended(index: Index, names: Sequence[str], stamps: Sequence[Stamp], keys: Sequence[Keys]) -> Index:
     """The index with some shards more, which finds what `make_index` of all of them would.
 
-    The new layer takes in those that are not larger than it: so there are few, and what was written once is written
-    again only when as much has come after it.
+    The new layer takes in those that are not twice as large: each is at least twice the next, so there are few, and
+    what was written once is written again only when half as much has come after it.
     """
     (new,) = make_index(names, stamps, keys).layers
     if (index.find(new.keys) >= 0).any():
@@ -168,7 +168,7 @@ def extended(index: Index, names: Sequence[str], stamps: Sequence[Stamp], keys: 
         held = [index.keys[index.rows_of(name)] for name in index.names]
         return make_index((*index.names, *names), (*index.stamps, *stamps), (*held, *keys))
     layers = list(index.layers)
-    while layers and len(layers[-1]) <= len(new):
+    while layers and len(layers[-1]) < 2 * len(new):
         new = _joined(layers.pop(), new)
     return Index((*layers, new))
 
