@@ -95,6 +95,25 @@ def test_more_pairs_than_the_first_chunks_lead_to_expect(kind: type, monkeypatch
     assert all(n_codes > room for room, n_codes in opened)
 
 
+@pytest.mark.parametrize("kind", [HalfSheet, FullSheet])
+def test_more_room_than_there_is_is_not_needed_because_the_first_chunks_are_dense(
+    kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = batch([(60, 1.5, 0.0)] + [(30, 0.01, 0.0)] * 40)
+    needed, refused = len(CpuFinder().half(*given).codes), []
+    real = kind.open
+
+    def within_memory(sheet: HalfSheet | FullSheet, n_codes: int) -> None:
+        if n_codes > 2 * needed:
+            refused.append(n_codes)
+            raise MemoryError
+        real(sheet, n_codes)
+
+    monkeypatch.setattr(kind, "open", within_memory)
+    check(given)
+    assert refused
+
+
 def test_wide_pairs_of_any_chunks() -> None:
     """Shifts of more than 15 cells, in chunks between others that have none."""
     rng = np.random.default_rng(2)

@@ -78,7 +78,10 @@ class Chunks:
             if known < len(self.counted):
                 atoms = int(offsets[self.cuts[known]] - offsets[0])
                 n_codes = int(SPARE * n_codes * int(offsets[-1] - offsets[0]) / max(atoms, 1)) + 1024
-            self.sheet.open(n_codes)
+            try:
+                self.sheet.open(n_codes)
+            except MemoryError:
+                return False  # the first chunks may be much denser than the others: room is made when all is counted
             return True
 
     def _put_wide(self, parts: list[tuple[int, int, NDArray[np.int32]]]) -> None:
