@@ -9,6 +9,7 @@ from forcefoundry.pairs.contract import Ints, Pairs
 from forcefoundry.pairs.cpu import CpuFinder
 from forcefoundry.pairs.half import HalfPairs
 from forcefoundry.pairs.native import chunks, work
+from forcefoundry.pairs.native.search import FINE
 from forcefoundry.pairs.sheets import FullSheet, HalfSheet
 
 OPEN, PERIODIC = np.zeros(3, bool), np.ones(3, bool)
@@ -112,6 +113,20 @@ def test_more_room_than_there_is_is_not_needed_because_the_first_chunks_are_dens
     monkeypatch.setattr(kind, "open", within_memory)
     check(given)
     assert refused
+
+
+def test_room_for_many_more_pairs_than_there_are_is_not_kept() -> None:
+    """The first chunks were dense: what is kept of the batch holds on to no more memory than it needs."""
+    given = batch([(60, 1.5, 0.0)] * 3 + [(30, 0.001, 0.0)] * 300)
+    check(given)
+    for threads in (1, 3):
+        half = CpuFinder(threads=threads).half(*given)
+        assert half.codes.flags.owndata
+        sheet = FullSheet(given[-1])
+        search = chunks.Chunks(given, sheet, threads, careful=True)
+        assert search.search() == (FINE, 0, 0, 0)
+        assert sheet.room > 2 * len(half.codes)
+        assert len(sheet.pairs().i) == 2 * len(half.codes) == 2 * sheet.room
 
 
 def test_wide_pairs_of_any_chunks() -> None:

@@ -68,6 +68,45 @@ def test_what_compiled_code_makes_of_ctrl_c_is_undone_and_other_errors_stay() ->
         call(ValueError("of another kind"))
 
 
+INTERRUPTED = """
+import faulthandler, signal, time
+import numpy as np
+from forcefoundry.pairs.cpu import CpuFinder
+
+faulthandler.enable()
+rng = np.random.default_rng(0)
+batches = []
+for n in (20, 60, 5, 40):
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 120, 3 * n))])
+    positions, cell, pbc = rng.uniform(0, 9, (offsets[-1], 3)), [np.eye(3) * 9.0] * 3 * n, np.ones((3 * n, 3), bool)
+    batches.append((positions, np.array(cell), pbc, 2.5, offsets))
+finder = CpuFinder(threads=3)
+right = [finder(*batch).j for batch in batches]
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+stopped, end = 0, time.monotonic() + 4.0
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0003 + 0.004 * rng.random())
+        for at in range(30):
+            finder(*batches[at % 4])
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+    except KeyboardInterrupt:
+        stopped += 1
+signal.setitimer(signal.ITIMER_REAL, 0.0)
+print(stopped, all((finder(*batch).j == j).all() for batch, j in zip(batches, right)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that interrupt")
+def test_ctrl_c_hundreds_of_times_leaves_nothing_behind() -> None:
+    """At any moment, with threads that go on: no crash, no wait for ever, and the next pairs are right."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    stopped, right = done.stdout.split()
+    assert int(stopped) > 50
+    assert right == "True"
+
+
 def test_threads_are_waited_for_however_often_ctrl_c_is_pressed() -> None:
     """What they write to is handed to the next call."""
     done, own = [], threading.get_ident()

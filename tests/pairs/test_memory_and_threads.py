@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from forcefoundry.pairs.cpu import CpuFinder
-from forcefoundry.pairs.native import memory
+from forcefoundry.pairs.native import memory, threads
 from forcefoundry.pairs.native.memory import LARGEST, SMALLEST, block, rooms
 from forcefoundry.pairs.native.threads import side_by_side
 
@@ -104,10 +104,31 @@ def test_calls_run_at_the_same_time_and_their_threads_stay() -> None:
         together.wait()
         return threading.current_thread()
 
-    first, second = side_by_side([who] * 3), side_by_side([who] * 3)
-    assert len(set(first)) == 3
-    assert first[0] is threading.current_thread()
-    assert set(first) == set(second)
+    first = side_by_side([who] * 3)
+    there = list(threads._threads)
+    second = side_by_side([who] * 3)
+    assert len(set(first)) == len(set(second)) == 3
+    assert first[0] is second[0] is threading.current_thread()
+    assert {*first[1:], *second[1:]} <= set(there)
+    assert threads._threads == there
+
+
+def test_few_calls_use_the_threads_of_many() -> None:
+    for number in (2, 7, 3, 7):
+        side_by_side([lambda: None] * number)
+    assert len(threads._threads) >= 6
+    before = len(threads._threads)
+    for number in (2, 5, 7):
+        assert side_by_side([lambda at=at: at for at in range(number)]) == list(range(number))  # type: ignore[misc]
+    assert len(threads._threads) == before
+
+
+def test_what_an_error_interrupts_is_not_worked_in_again() -> None:
+    """A thread that was not waited for may still write to it."""
+    with pytest.raises(KeyboardInterrupt), rooms(2) as (one, two):
+        raise KeyboardInterrupt
+    with rooms(4) as others:
+        assert not {id(one), id(two)} & {id(room) for room in others}
 
 
 def test_a_call_that_fails_is_told_when_the_others_are_done() -> None:

@@ -8,6 +8,9 @@ from forcefoundry.pairs.contract import Ints, Pairs
 from forcefoundry.pairs.half import HalfPairs, room_for
 from forcefoundry.pairs.native.memory import block
 
+MUCH = 2
+"""Room for so many times what is there is not kept with it: the first chunks were much denser than the others."""
+
 
 class Sheet:
     """The pairs of a batch while they are found.
@@ -45,6 +48,8 @@ class HalfSheet(Sheet):
     def half(self) -> HalfPairs:
         """What was put down."""
         codes = self.codes[: self.pair_ends[-1]]
+        if self.room > MUCH * len(codes) + MUCH:
+            codes = codes.copy()
         return HalfPairs(self.offsets, self.counts, self.pair_ends, codes, self.wide_ends, self.wide)
 
 
@@ -62,5 +67,9 @@ class FullSheet(Sheet):
 
     def pairs(self) -> Pairs:
         """What was put down. Long lists share one block of memory, which lives as long as any of i, j and S."""
-        n_pairs = 2 * int(self.counts.sum(dtype=np.int64))
+        n_codes = int(self.counts.sum(dtype=np.int64))
+        if self.room > MUCH * n_codes + MUCH:
+            self.room = n_codes
+            self.open(n_codes)
+        n_pairs = 2 * n_codes
         return Pairs(self.i[:n_pairs], self.j[:n_pairs], self.S[: 3 * n_pairs].reshape(-1, 3))

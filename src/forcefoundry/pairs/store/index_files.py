@@ -7,6 +7,7 @@ looked at again; nothing is believed that was not checked once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import zlib
@@ -23,6 +24,9 @@ from forcefoundry.pairs.store.index import Index, Layer
 from forcefoundry.pairs.store.shard import FORMAT
 
 log = logging.getLogger(__name__)
+
+_FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES)
+"""What says nothing about a file."""
 
 
 def read_index(folder: Path) -> Index:
@@ -80,6 +84,9 @@ def _read_layer(path: Path) -> Layer | None:
     except FileNotFoundError:
         return None  # another process has just replaced it
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno in _FOR_NOW:
+            log.info("the index %s cannot be read now: %s", path, error)
+            return None
         log.warning("the index %s cannot be used (%s): it is made again from the shards", path, error)
         with contextlib.suppress(OSError):
             path.unlink()  # the one that is made again may have its name
