@@ -53,6 +53,8 @@ STRUCTURE = ["species", "positions", "cell", "pbc", "n_atoms", "system_of_atom",
 BATCH_SIZE, MOST_PAIRS = 32, 1_000_000
 FILLED = 180_000
 """About the pairs of 32 cells of 108 atoms."""
+PATIENCE = 0.05
+"""s. A way that takes longer for a batch gets a few turns: it would empty the processor's caches for the others."""
 Way = Callable[[Ints], Any]
 
 
@@ -241,12 +243,12 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     prepare_process({"hardware": {"threads": 1}})
-    pairs, most, patience = (1_000_000, 40, 0.05) if options.quick else (8_000_000, 300, 0.05)
+    pairs, most = (1_000_000, 40) if options.quick else (8_000_000, 300)
     given = [read(options.data, options.cutoff)] if options.data else [_enough(one, pairs) for one in made_up(1)]
     if options.quick and not options.data:
         given = [one for one in given if np.diff(one.offsets).max() < 1000]
     given = [one for one in given if not options.sets or any(part in one.name for part in options.sets)]
-    rows = [row for one in given for row in measure(one, most, patience, with_peers=not options.quick)]
+    rows = [row for one in given for row in measure(one, most, PATIENCE, with_peers=not options.quick)]
     print(table(rows))
     result: dict[str, Any] = {"rows": rows}
     if not options.quick and not options.data and not options.sets:

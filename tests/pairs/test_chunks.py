@@ -10,7 +10,7 @@ from forcefoundry.pairs.cpu import CpuFinder
 from forcefoundry.pairs.half import HalfPairs
 from forcefoundry.pairs.native import chunks, work
 from forcefoundry.pairs.native.search import FINE
-from forcefoundry.pairs.sheets import FullSheet, HalfSheet
+from forcefoundry.pairs.native.sheets import FullSheet, HalfSheet
 
 OPEN, PERIODIC = np.zeros(3, bool), np.ones(3, bool)
 

@@ -26,7 +26,7 @@ from forcefoundry.pairs.contract import (
 from forcefoundry.pairs.half import HalfPairs
 
 if TYPE_CHECKING:
-    from forcefoundry.pairs.sheets import FullSheet, HalfSheet
+    from forcefoundry.pairs.native.sheets import FullSheet, HalfSheet
 
 AnySheet = TypeVar("AnySheet", "FullSheet", "HalfSheet")
 
@@ -46,13 +46,13 @@ class CpuFinder:
 
     def __call__(self, positions: Floats, cell: Floats, pbc: Bools, cutoff: float, offsets: Ints) -> Pairs:
         """Find all pairs; see `Finder`. Coincident atoms, NaN and flat cells are ValueErrors that name them."""
-        from forcefoundry.pairs.sheets import FullSheet  # numba: a second, and not before pairs are looked for
+        from forcefoundry.pairs.native.sheets import FullSheet  # numba: a second, and not before pairs are looked for
 
         return self._filled(FullSheet, positions, cell, pbc, cutoff, offsets).pairs()
 
     def half(self, positions: Floats, cell: Floats, pbc: Bools, cutoff: float, offsets: Ints) -> HalfPairs:
         """The canonical half of the pairs, packed as they are kept; arguments and errors are those of the call."""
-        from forcefoundry.pairs.sheets import HalfSheet
+        from forcefoundry.pairs.native.sheets import HalfSheet
 
         return self._filled(HalfSheet, positions, cell, pbc, cutoff, offsets).half()
 

@@ -11,8 +11,8 @@ from forcefoundry.pairs.contract import Bools, Floats, Ints
 from forcefoundry.pairs.native import work as of
 from forcefoundry.pairs.native.memory import Room, rooms
 from forcefoundry.pairs.native.search import FINE, SUSPICIOUS
+from forcefoundry.pairs.native.sheets import Sheet
 from forcefoundry.pairs.native.threads import side_by_side
-from forcefoundry.pairs.sheets import Sheet
 
 ATOMS, FEWEST = 2048, 256
 """Atoms of a chunk, some ten thousand pairs, and, of a batch that several threads share, at least."""
@@ -59,9 +59,9 @@ class Chunks:
             problems = [worker.problem for worker in workers if worker.problem[0] != FINE]
             if problems:
                 return min(problems, key=lambda problem: (problem[0] != SUSPICIOUS, problem[1]))
-            n_codes = int(self.counted.sum()) - len(self.counted)
-            if n_codes > self.sheet.room:
-                self.sheet.open(n_codes)
+            self.sheet.n_codes = int(self.counted.sum()) - len(self.counted)
+            if self.sheet.n_codes > self.sheet.room:
+                self.sheet.open(self.sheet.n_codes)
             late = [worker.search for worker in workers if worker.is_late()]
             if late:
                 side_by_side(late)

@@ -145,14 +145,21 @@ def mirror_all(
         p, w = end, last_wide
 
 
+@compiled
+def largest_of(offsets, pair_ends, begin, first, last):
+    """The most atoms, and the most codes, of a structure; the codes of structure `first` start at number `begin`."""
+    atoms, pairs = 0, 0
+    for s in range(first, last):
+        atoms, pairs = max(atoms, offsets[s + 1] - offsets[s]), max(pairs, pair_ends[s + 1] - begin)
+        begin = pair_ends[s + 1]
+    return atoms, pairs
+
+
 def _make_mirror(version: int) -> Callable[..., Any]:
     def mirror(offsets, counts, pair_ends, codes, wide_ends, wide, i_out, j_out, S_out):
         """Write the full list of a half; S_out is flat."""
         _ = version
-        atoms, pairs = 0, 0
-        for s in range(len(offsets) - 1):
-            atoms = max(atoms, offsets[s + 1] - offsets[s])
-            pairs = max(pairs, pair_ends[s + 1] - pair_ends[s])
+        atoms, pairs = largest_of(offsets, pair_ends, 0, 0, len(offsets) - 1)
         starts, filled, full = (
             np.empty(atoms + 1, np.int64),
             np.empty(atoms + 1, np.int64),

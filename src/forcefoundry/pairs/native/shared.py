@@ -6,15 +6,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-_ONE = ir.Constant(ir.IntType(64), 1)
+from forcefoundry.pairs.native.lanes import I64, placed
 
-
-def _place(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    data = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).data
-    return builder.gep(data, [args[1]])
+_ONE = ir.Constant(I64, 1)
 
 
 @intrinsic
@@ -22,7 +18,7 @@ def take_number(typing: Any, array: Any, index: Any) -> Any:
     """Add one to array[index], int64; gives what it was before. No two threads are given the same."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.atomic_rmw("add", _place(context, builder, sig, args), _ONE, "acq_rel")
+        return builder.atomic_rmw("add", placed(context, builder, sig.args[0], args[0], args[1], I64), _ONE, "acq_rel")
 
     return types.int64(array, types.intp), emit
 
@@ -32,7 +28,7 @@ def publish(typing: Any, array: Any, index: Any, value: Any) -> Any:
     """array[index] = value, int64, so that other threads see it."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store_atomic(args[2], _place(context, builder, sig, args), "release", align=8)
+        builder.store_atomic(args[2], placed(context, builder, sig.args[0], args[0], args[1], I64), "release", align=8)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.int64), emit
@@ -43,6 +39,6 @@ def published(typing: Any, array: Any, index: Any) -> Any:
     """array[index], int64, as another thread may have written it."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load_atomic(_place(context, builder, sig, args), "acquire", align=8)
+        return builder.load_atomic(placed(context, builder, sig.args[0], args[0], args[1], I64), "acquire", align=8)
 
     return types.int64(array, types.intp), emit

@@ -14,7 +14,7 @@ import numpy as np
 
 from forcefoundry.pairs.native.compiling import compiled, kept, making
 from forcefoundry.pairs.native.lanes import get, put
-from forcefoundry.pairs.native.mirror import mirror_all
+from forcefoundry.pairs.native.mirror import largest_of, mirror_all
 from forcefoundry.pairs.native.search import FINE, search
 from forcefoundry.pairs.native.shared import publish, published, take_number
 
@@ -48,16 +48,6 @@ def is_counted_soon(counted, chunk):
             if published(counted, chunk) > 0:
                 return True
     return False
-
-
-@compiled
-def largest_of(offsets, pair_ends, begin, first, last):
-    """The most atoms, and the most codes, of a structure; the codes of structure `first` start at number `begin`."""
-    atoms, pairs = 0, 0
-    for s in range(first, last):
-        atoms, pairs = max(atoms, offsets[s + 1] - offsets[s]), max(pairs, pair_ends[s + 1] - begin)
-        begin = pair_ends[s + 1]
-    return atoms, pairs
 
 
 @making

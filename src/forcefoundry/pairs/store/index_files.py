@@ -56,8 +56,9 @@ def write_index(folder: Path, index: Index) -> Index:
     except OSError as error:
         log.info("the index of %s was not kept: %s", folder, error)
         return index
+    kept = {layer.file for layer in layers}
     for path in old:
-        if path.name not in {layer.file for layer in layers}:
+        if path.name not in kept:
             with contextlib.suppress(OSError):
                 path.unlink()
     return Index(tuple(layers))

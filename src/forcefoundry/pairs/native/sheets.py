@@ -16,14 +16,15 @@ class Sheet:
     """The pairs of a batch while they are found.
 
     offsets: (S + 1,). counts: (N,) pairs of each atom as i. pair_ends, wide_ends: (S + 1,) where each structure's codes
-    end, and its wide pairs, of which full lists have none apart. room: for how many codes there is room so far. codes:
-    (room,), and wide: (w, 4); or, in a full list, i, j (2 room,) and S (6 room,).
+    end, and its wide pairs, of which full lists have none apart. n_codes: how many there are, when all are counted.
+    room: for how many there is room so far. codes: (room,), and wide: (w, 4); or, in a full list, i, j (2 room,) and S
+    (6 room,).
     """
 
     full = False
 
     def __init__(self, offsets: Ints):
-        self.offsets, self.room = offsets, 0
+        self.offsets, self.n_codes, self.room = offsets, 0, 0
         # Every number of them is written while pairs are found, but for the first ones.
         self.counts = np.empty(offsets[-1], np.int32)
         self.pair_ends, self.wide_ends = np.empty(len(offsets), np.int64), np.empty(len(offsets), np.int64)
@@ -47,8 +48,8 @@ class HalfSheet(Sheet):
 
     def half(self) -> HalfPairs:
         """What was put down."""
-        codes = self.codes[: self.pair_ends[-1]]
-        if self.room > MUCH * len(codes) + MUCH:
+        codes = self.codes[: self.n_codes]
+        if self.room > MUCH * self.n_codes + MUCH:
             codes = codes.copy()
         return HalfPairs(self.offsets, self.counts, self.pair_ends, codes, self.wide_ends, self.wide)
 
@@ -67,9 +68,8 @@ class FullSheet(Sheet):
 
     def pairs(self) -> Pairs:
         """What was put down. Long lists share one block of memory, which lives as long as any of i, j and S."""
-        n_codes = int(self.counts.sum(dtype=np.int64))
-        if self.room > MUCH * n_codes + MUCH:
-            self.room = n_codes
-            self.open(n_codes)
-        n_pairs = 2 * n_codes
+        if self.room > MUCH * self.n_codes + MUCH:
+            self.room = self.n_codes
+            self.open(self.n_codes)
+        n_pairs = 2 * self.n_codes
         return Pairs(self.i[:n_pairs], self.j[:n_pairs], self.S[: 3 * n_pairs].reshape(-1, 3))
