@@ -4,13 +4,15 @@
 
 One thread. A batch has 32 structures, or fewer where they have more than a million pairs, and consists of species,
 positions, cell, pbc, n_atoms, system_of_atom, energy, forces, and of i, j, S of the full list in int64, sorted by
-(i, j, S). Figures are ns of CPU time a pair of the full list, medians over the batches of an epoch in which all ways
-take turns, with the middle half of them; the ratio is taken batch by batch. "cache" reads packed pairs out of
-memory-mapped shards; "found anew" is the CPU finder; "in memory" joins slices of int64 full lists; "memcpy" copies as
-many bytes as the batch has; "hippynn" is its loader over its sparse cache, without the model's part, where hippynn is
-installed or FORCEFOUNDRY_PEERS names an environment that has it (full run only: to take one structure out, it goes
-through the pairs of all). Sets of which 32 structures have few pairs are shown a second time in batches of as many
-structures as have 180 000 pairs, about those of 32 cells of 108 atoms, as `training.max_pairs` makes them.
+(i, j, S). "cache" reads packed pairs out of memory-mapped shards, as a training loop gets its batches without workers:
+`prefetched` packs small ones that follow each other in one go. "alone" is a batch of the same by itself, which nothing
+in the pipeline asks for; "found anew" is the CPU finder; "in memory" joins slices of int64 full lists; "memcpy" copies
+as many bytes as the batch has; "hippynn" is its loader over its sparse cache, without the model's part, where hippynn
+is installed or FORCEFOUNDRY_PEERS names an environment that has it (full run only: to take one structure out, it goes
+through the pairs of all). All ways take turns, each with the batches that "cache" packs in one go. Figures are ns of
+CPU time a pair of the full list, medians over the turns, with the middle half of them; the ratio is taken turn by turn.
+Sets of which 32 structures have few pairs are shown a second time in batches of as many structures as have 180 000
+pairs, about those of 32 cells of 108 atoms, as `training.max_pairs` makes them.
 
 The full run goes on with the CPU seconds of an epoch of batches from 1 k to 64 k molecules. Last, in wall time, a
 training step of the demonstration's network, what packing its batch takes (pairs out of the cache), and what finding
@@ -29,8 +31,9 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -41,7 +44,7 @@ from benchmarks.pair_sets import Batch as Structures
 from benchmarks.pair_sets import made_up, read
 from benchmarks.pairs import processor
 from benchmarks.training_batches import training_shares
-from forcefoundry.batches import Packer, Sampler
+from forcefoundry.batches import Batch, Packer, Sampler, prefetched
 from forcefoundry.databases import Database
 from forcefoundry.pairs.cache import fill_cache, read_table
 from forcefoundry.pairs.contract import Ints
@@ -55,7 +58,11 @@ FILLED = 180_000
 """About the pairs of 32 cells of 108 atoms."""
 PATIENCE = 0.05
 """s. A way that takes longer for a batch gets a few turns: it would empty the processor's caches for the others."""
+EPOCHS = 4
+"""At most so many are gone through where batches are few."""
 Way = Callable[[Ints], Any]
+Turn = Callable[[list[Ints]], None]
+"""Makes a group of batches, one after another."""
 
 
 def more_of(given: Structures, n: int) -> Structures:
@@ -132,6 +139,26 @@ def memcpy(packer: Packer, batches: list[Ints]) -> Way:
     return lambda rows: source[: sizes[rows.tobytes()]].copy()
 
 
+def as_trained(packed: Iterator[Batch]) -> Turn:
+    """As a training loop without workers gets its batches, from one iterator for all."""
+
+    def turn(group: list[Ints]) -> None:
+        for _ in group:
+            next(packed)
+
+    return turn
+
+
+def one_by_one(way: Way) -> Turn:
+    """A way that makes one batch at a time."""
+
+    def turn(group: list[Ints]) -> None:
+        for rows in group:
+            way(rows)
+
+    return turn
+
+
 def check_same(cache: Any, other: Any, cutoff: float) -> None:
     """Batches made in two ways are the same to the bit."""
     names = {name: name for name in STRUCTURE} | {f"pairs_{cutoff!r}_{key}": key for key in "ijS"}
@@ -146,30 +173,38 @@ def measure(given: Structures, most: int, patience: float, with_peers: bool) -> 
         packer = cached(database, given.cutoff, root)
         sizes = database.pairs[given.cutoff].pairs_of_structure
         ways: dict[str, Way] = {
-            "cache": packer.pack,
+            "alone": packer.pack,
             "found anew": found_anew(database, given.cutoff),
             "in memory": in_memory(database, given.cutoff),
         }
         hippynn = hippynn_way(database, given.cutoff) if with_peers else None
         peers = {} if hippynn is None else {"hippynn": hippynn}
         sampler = Sampler(np.arange(len(database)), BATCH_SIZE, 0, packer.budgets(None, MOST_PAIRS))
-        rows = [_row(given, packer, sizes, ways | peers, sampler.epoch(0)[:most], patience)]
+        rows = [_row(given, packer, sizes, ways | peers, _some(sampler, packer, most), patience)]
         if rows[0]["pairs_per_batch"] < FILLED / 2:
             sampler = Sampler(np.arange(len(database)), len(database), 0, packer.budgets(None, FILLED))
-            batches = [batch for epoch in range(4) for batch in sampler.epoch(epoch)]
-            rows.append(_row(given, packer, sizes, ways, batches[:most], patience))
+            rows.append(_row(given, packer, sizes, ways, _some(sampler, packer, most), patience))
             rows[1]["set"] += f", {FILLED // 1000}k pairs"
     return rows
 
 
+def _some(sampler: Sampler, packer: Packer, most: int) -> list[list[Ints]]:
+    """Batches of some epochs, in the groups that `prefetched` packs them in: so many of these at most."""
+    batches = chain.from_iterable(sampler.epoch(number) for number in range(EPOCHS))
+    return list(islice(packer.groups(batches), most))
+
+
 def _row(
-    given: Structures, packer: Packer, sizes: Ints, ways: dict[str, Way], batches: list[Ints], patience: float
+    given: Structures, packer: Packer, sizes: Ints, ways: dict[str, Way], together: list[list[Ints]], patience: float
 ) -> dict[str, Any]:
-    """Let the ways take turns on some batches. A way slower than `patience` seconds a turn gets a few."""
+    """Let the ways take turns on some groups of batches. A way slower than `patience` seconds a batch gets a few."""
+    batches = [rows for group in together for rows in group]
     for name in ("found anew", "in memory"):
         check_same(packer.pack(batches[0]), ways[name](batches[0]), given.cutoff)
     ways = {**ways, "memcpy": memcpy(packer, batches)}
-    taken = _in_turns(ways, batches, sizes, patience)
+    with prefetched(packer, batches) as packed:
+        turns = {"cache": as_trained(packed), **{name: one_by_one(way) for name, way in ways.items()}}
+        taken = _in_turns(turns, together, sizes, patience)
     row: dict[str, Any] = {"set": given.name, "structures": len(given.cell), "batches": len(batches)}
     row["pairs"] = int(sizes.sum())
     row["pairs_per_batch"] = round(sum(float(sizes[rows].sum()) for rows in batches) / len(batches))
@@ -182,19 +217,21 @@ def _row(
     return row
 
 
-def _in_turns(ways: dict[str, Way], batches: list[Ints], sizes: Ints, patience: float) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+def _in_turns(
+    turns: dict[str, Turn], together: list[list[Ints]], sizes: Ints, patience: float
+) -> dict[str, list[float]]:
+    taken: dict[str, list[float]] = {name: [] for name in turns}
     slow: set[str] = set()
-    for number, rows in enumerate(batches):
-        for name, way in ways.items():
-            if name in slow and number > 3:
+    for number, group in enumerate(together):
+        for name, turn in turns.items():
+            if name in slow and number > (3 if len(group) == 1 else 1):
                 continue
             started = time.thread_time()
-            way(rows)
+            turn(group)
             spent = time.thread_time() - started
-            slow |= {name} if spent > patience else set()
-            if number or len(batches) == 1:
-                taken[name].append(1e9 * spent / int(sizes[rows].sum()))
+            slow |= {name} if spent > patience * len(group) else set()
+            if number or len(together) == 1:
+                taken[name].append(1e9 * spent / sum(int(sizes[rows].sum()) for rows in group))
     return taken
 
 
@@ -210,8 +247,9 @@ def epochs(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
         for number in range(rounds + 1):
             for n in sizes:
                 started = time.thread_time()
-                for rows in Sampler(np.arange(n), BATCH_SIZE, 0).epoch(number):
-                    whole.pack(rows)
+                with prefetched(whole, Sampler(np.arange(n), BATCH_SIZE, 0).epoch(number)) as packed:
+                    for _ in packed:
+                        pass
                 if number:
                     times[n].append(time.thread_time() - started)
         for n in sizes:

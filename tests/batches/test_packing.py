@@ -74,6 +74,45 @@ def test_any_structures_in_any_order_and_any_columns(structures: list[int], name
         assert values.tobytes() == expected[name].tobytes(), name
 
 
+def bits(batch: dict[str, torch.Tensor]) -> dict[str, tuple[object, ...]]:
+    """All that a batch is, to compare."""
+    return {name: (values.dtype, values.shape, values.numpy().tobytes()) for name, values in batch.items()}
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(st.integers(0, len(BASE) - 1), min_size=1, max_size=9), min_size=1, max_size=8), st.data())
+def test_batches_packed_together_are_the_same_and_lie_as_if_they_were_alone(
+    rows: list[list[int]], data: st.DataObject
+) -> None:
+    packer = Packer(BASE, data.draw(st.permutations(NAMES))[: data.draw(st.integers(1, len(NAMES)))])
+    batches = [np.array(structures) for structures in rows]
+    together = packer.pack_together(batches)
+    assert [bits(batch) for batch in together] == [bits(packer.pack(structures)) for structures in batches]
+    for batch in together:
+        assert tuple(batch) == packer.names
+        for name, values in batch.items():
+            assert values.is_contiguous()
+            assert values.dtype != torch.float64 or values.data_ptr() % 64 == 0, name
+
+
+def test_batches_packed_together_share_no_row_and_know_nothing_of_each_other() -> None:
+    packer = Packer(BASE, NAMES)
+    rows = [np.array([0, 1, 2]), np.array([3]), np.array([4, 5])]
+    first, second, third = packer.pack_together(rows)
+    before = bits(third)
+    second["positions"].requires_grad_()
+    assert not first["positions"].requires_grad
+    assert second["positions"].is_leaf
+    energy = (second["positions"] ** 2).sum()
+    for values in first.values():
+        values.zero_()  # would make autograd refuse the next line if it took them for the second one's
+    energy.backward()
+    assert second["positions"].grad is not None
+    assert torch.equal(second["positions"].grad, 2 * second["positions"])
+    assert bits({name: values.detach() for name, values in second.items()}) == bits(packer.pack(rows[1]))
+    assert bits(third) == before
+
+
 def test_labels_that_are_absent_stay_absent_to_the_bit() -> None:
     base = database(6)
     forces = base.columns["forces"].copy()

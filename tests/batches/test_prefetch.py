@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pytest
 import torch
 
 from forcefoundry.batches import Batch, Packer, Sampler, prefetched
+from forcefoundry.batches.sampling import TOGETHER, groups
 from forcefoundry.databases import Database
 from forcefoundry.pairs.cache import compute_table
 from forcefoundry.pairs.contract import Ints
@@ -44,24 +45,30 @@ def base() -> Database:
 
 
 class Watched(Packer):
-    """Notes which batches are packed, by whom; one of them cannot be."""
+    """Notes which batches are packed, by whom; one of them cannot be. Puts so many together as if they were large."""
 
-    def __init__(self, bad: int | None = None):
+    def __init__(self, bad: int | None = None, together: int = 1):
         super().__init__(base(), NAMES)
-        self.bad = bad
+        self.bad, self.together = bad, together
         self.asked: list[int] = []
         self.threads: list[threading.Thread] = []
         self.more = threading.Condition()
 
-    def pack(self, structures: Ints) -> Batch:
-        """Pack, unless it is the bad one."""
+    def groups(self, batches: Iterable[Ints]) -> Iterator[list[Ints]]:
+        """Groups of that many."""
+        each = -(-TOGETHER // self.together)
+        return groups(batches, lambda some: each * len(some), each)
+
+    def pack_together(self, batches: Sequence[Ints]) -> list[Batch]:
+        """Pack, unless the bad one is among them."""
         with self.more:
-            self.asked.append(int(structures[0]))
+            self.asked += [int(structures[0]) for structures in batches]
             self.threads.append(threading.current_thread())
             self.more.notify_all()
-        if structures[0] == self.bad:
-            raise ValueError(f"structure {structures[0]} is broken")
-        return super().pack(structures)
+        for structures in batches:
+            if structures[0] == self.bad:
+                raise ValueError(f"structure {structures[0]} is broken")
+        return super().pack_together(batches)
 
     def wait_for(self, n: int) -> None:
         """Until so many batches were asked for; fails where nobody packs."""
@@ -109,15 +116,36 @@ def test_the_next_batches_are_made_while_one_is_worked_on_and_not_all_of_them(wo
     assert len(set(packer.threads)) <= workers
 
 
+def test_small_batches_are_packed_some_at_once_and_large_ones_one_by_one() -> None:
+    packer = Watched(together=4)
+    with prefetched(packer, SINGLES, 0) as packed:
+        for number, batch in enumerate(packed):
+            assert len(batch["n_atoms"]) == 1
+            assert packer.asked == list(range(4 * (number // 4 + 1)))
+    assert len(packer.threads) == 3
+
+
+def test_workers_are_a_group_ahead() -> None:
+    packer = Watched(together=3)
+    with prefetched(packer, SINGLES, 1) as packed:
+        for number, _ in enumerate(packed):
+            packer.wait_for(min(3 * (number // 3 + 3), len(SINGLES)))
+            assert len(packer.asked) <= 3 * (number // 3 + 3)
+    assert packer.asked == list(range(len(SINGLES)))
+
+
+@pytest.mark.parametrize("together", [1, 3, 20])
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_an_error_comes_where_its_batch_is_due_in_its_own_words(workers: int) -> None:
-    packer = Watched(bad=4)
+def test_an_error_comes_where_its_batch_is_due_in_its_own_words(workers: int, together: int) -> None:
+    packer = Watched(bad=4, together=together)
     seen: list[int] = []
 
     def go_through() -> None:
         with prefetched(packer, SINGLES, workers) as packed:
-            for number, _ in enumerate(packed):
-                seen.append(number)
+            for batch in packed:
+                expected = packer.pack(SINGLES[len(seen)])
+                assert all(torch.equal(batch[name], values) for name, values in expected.items())
+                seen.append(len(seen))
 
     with pytest.raises(ValueError, match=r"^structure 4 is broken$"):
         go_through()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forcefoundry.batches import Budget, Packer, Sampler, in_order
+from forcefoundry.batches.sampling import MOST_TOGETHER, TOGETHER, groups
 from forcefoundry.databases import Database
 from forcefoundry.experiment.assembly import precompute_pairs
 from forcefoundry.pairs.cache import compute_table
+from forcefoundry.pairs.contract import Ints
 from tests.builders import assembled, database, objective
 
 
@@ -53,6 +56,56 @@ def test_without_budgets_batches_are_even() -> None:
     assert in_order(np.arange(0), 4) == []
     with pytest.raises(ValueError, match="batch size is 0, expected at least 1"):
         in_order(np.arange(3), 0)
+
+
+def groups_by_hand(sizes: list[list[int]]) -> list[list[int]]:
+    """The rule as one would say it, batch by batch: numbers of the batches that are packed together."""
+    found: list[list[int]] = [[]]
+    held = 0
+    for number, batch in enumerate(sizes):
+        found[-1].append(number)
+        held += sum(batch)
+        if held >= TOGETHER or len(found[-1]) == MOST_TOGETHER:
+            found.append([])
+            held = 0
+    return [group for group in found if group]
+
+
+@given(st.lists(st.lists(st.integers(0, TOGETHER // 3), min_size=1, max_size=3), max_size=200), st.integers(0, 3))
+def test_batches_are_put_together_until_they_are_large_or_many(sizes: list[list[int]], waste: int) -> None:
+    flat = np.array([n for batch in sizes for n in batch], dtype=np.int64)
+    numbers = np.split(np.arange(len(flat)), np.cumsum([len(batch) for batch in sizes])[:-1]) if sizes else []
+    asked = 0
+
+    def named() -> Iterator[Ints]:
+        nonlocal asked
+        for batch in numbers:
+            asked += 1
+            yield batch
+
+    measured: list[int] = []
+
+    def n_bytes(some: Sequence[Ints]) -> int:
+        measured.extend(int(at) for batch in some for at in batch)
+        return int(flat[np.concatenate(some)].sum())
+
+    found = []
+    for group in groups(named(), n_bytes, (1 + waste) * int(flat.max(initial=0))):
+        found.append(group)
+        assert asked == sum(map(len, found))  # none before its group is wanted
+    wanted = [[numbers[at].tolist() for at in group] for group in groups_by_hand(sizes)]
+    assert [[batch.tolist() for batch in group] for group in found] == wanted
+    assert measured == sorted(set(measured))  # nothing is measured twice
+
+
+def test_how_much_memory_batches_take_is_known_before_they_are_packed() -> None:
+    base = database(16)
+    base.pairs[3.0] = compute_table(base, 3.0)
+    packer = Packer(base, ["positions", "species", "cell", "energy", "pairs_3.0_i", "pairs_3.0_j", "pairs_3.0_S"])
+    for batches in ([np.arange(16)], [np.array([3, 1]), np.array([3])]):
+        packed = [values for batch in map(packer.pack, batches) for values in batch.values()]
+        assert packer._n_bytes(batches) == sum(values.numel() * values.itemsize for values in packed)
+    assert packer._n_bytes([np.array([99, -1, 10**12])]) == 3 * (9 + 1) * 8
 
 
 def test_running_totals_beyond_32_bits() -> None:

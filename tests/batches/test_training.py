@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from forcefoundry.batches import Packer
+from forcefoundry.batches import Packer, sampling
 from forcefoundry.experiment.settings import Schedule, TrainingSettings
 from forcefoundry.experiment.trainer import Trainer
+from forcefoundry.pairs.contract import Ints
 from tests.builders import assembled, database, objective
 from tests.experiment.test_trainer import equal, trainer, weights
 
@@ -25,6 +27,19 @@ def test_any_number_of_workers_gives_the_same_weights() -> None:
         assert results[workers].history == results[0].history
         assert equal(weights(runs[workers]), weights(runs[0]))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+@pytest.mark.parametrize(("most_bytes", "most_batches"), [(1, 1), (2**23, 2), (2**23, 3)])
+def test_what_is_packed_together_changes_no_bit_of_the_weights(
+    most_bytes: int, most_batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = trainer(SETTINGS, database(16))
+    expected = usual.run()
+    monkeypatch.setattr(sampling, "TOGETHER", most_bytes)
+    monkeypatch.setattr(sampling, "MOST_TOGETHER", most_batches)
+    other = trainer(SETTINGS, database(16))
+    assert other.run().history == expected.history
+    assert equal(weights(other), weights(usual))
 
 
 def cut(one: Trainer, epoch: int) -> list[list[int]]:
@@ -87,16 +102,14 @@ def test_validation_is_exact_however_it_is_cut() -> None:
 
 def test_an_error_of_a_worker_ends_training_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     one = trainer(TrainingSettings(max_epochs=1, batch_size=2), workers=2)
-    pack = Packer.pack
-    asked: list[Any] = []
+    pack_together, third = Packer.pack_together, cut(one, 1)[2]
 
-    def broken(self: Packer, structures: np.ndarray) -> Any:
-        asked.append(structures)
-        if len(asked) == 3:
+    def broken(self: Packer, batches: Sequence[Ints]) -> Any:
+        if any(structures.tolist() == third for structures in batches):
             raise ValueError("the shard is damaged")
-        return pack(self, structures)
+        return pack_together(self, batches)
 
-    monkeypatch.setattr(Packer, "pack", broken)
+    monkeypatch.setattr(Packer, "pack_together", broken)
     with pytest.raises(ValueError, match=r"^the shard is damaged$"):
         one.run()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]

@@ -1,4 +1,4 @@
-"""What the vector instructions of the CPU finder pick, beside what plain NumPy picks; also run in other processes."""
+"""What the vector instructions of the CPU finder pick and write, beside plain NumPy; also run in other processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from forcefoundry.pairs.native.lanes import LANES, NOWHERE, PLACES
 from forcefoundry.pairs.native.near import list_beside, list_row, scan, scan_codes
+from forcefoundry.pairs.native.writing import put_codes, put_mirrored, put_shifts
 
 F32 = np.float32
 Values = NDArray[np.float32]
@@ -40,9 +41,18 @@ def _beside(dx, dy, dz, codes, first, last, at, half, square, x, y, z, code, ori
     )  # fmt: skip
 
 
+@numba.njit  # type: ignore[untyped-decorator]
+def _write(codes, p, S, copied, seen, at):  # type: ignore[no-untyped-def]
+    put_shifts(S, 3 * at, codes, p)
+    put_codes(copied, at, codes, p)
+    put_mirrored(seen, at, codes, p + LANES, np.uint32(1 << 20))
+
+
 def check() -> None:
     """Fail unless all of them pick, in order, what NumPy does; for many lengths, of which few fill whole vectors."""
     rng = np.random.default_rng(0)
+    for _ in range(20):
+        _check_written(rng)
     for number in [*range(40), 100, 333]:
         places = rng.uniform(-3, 3, (3, number + LANES)).astype(F32)
         _check_scans(rng, places, number)
@@ -65,6 +75,21 @@ def _check_scans(rng: np.random.Generator, places: Values, number: int) -> None:
             assert (found & 0xFFFFFFFF, bool(found >> 32)) == (len(wanted), unclear)
         np.testing.assert_array_equal(hits[: len(wanted)], wanted)
         np.testing.assert_array_equal(codes[3 : 3 + len(wanted)], code[wanted] + np.uint32(7))
+
+
+def _check_written(rng: np.random.Generator) -> None:
+    codes = rng.integers(0, 2**32, 3 * LANES, dtype=np.uint32)
+    p, at = (int(number) for number in rng.integers(0, LANES, 2))
+    S = np.full(9 * LANES, 99, np.int32)
+    copied, seen = np.zeros(3 * LANES, np.uint32), np.zeros(3 * LANES, np.uint32)
+    _write(codes, p, S, copied, seen, at)
+    given, written = codes[p : p + LANES], slice(at, at + LANES)
+    shifts = np.stack([given >> 10 & 31, given >> 5 & 31, given & 31], axis=1).astype(np.int32) - 16
+    np.testing.assert_array_equal(S.reshape(-1, 3)[written], shifts)
+    np.testing.assert_array_equal(np.delete(S.reshape(-1, 3), written, axis=0), 99)
+    for found, wanted in ((copied, given), (seen, (1 << 20) - (given[::-1] & 32767))):
+        np.testing.assert_array_equal(found[written], wanted)
+        assert not np.delete(found, written).any()
 
 
 def _inside(places: Values, half: tuple[F32, ...], square: F32) -> NDArray[np.int64]:

@@ -30,7 +30,8 @@ def half_list(structures: list[list[list[bool]]]) -> HalfPairs:
     wide = np.array([one for atoms in structures for pairs in atoms for one in pairs], dtype=bool)
     offsets = np.cumsum([0, *(len(atoms) for atoms in structures)])
     pair_ends = np.cumsum([0, *(sum(len(pairs) for pairs in atoms) for atoms in structures)])
-    codes = np.where(wide, 0, 1 + np.arange(len(wide)) % 32767).astype(np.uint32)
+    shifts = 1 + np.arange(len(wide))[:, None] // np.array([31**2, 31, 1]) % 31
+    codes = np.where(wide, 0, shifts @ np.array([1 << 10, 1 << 5, 1])).astype(np.uint32)
     numbers = np.zeros((wide.sum(), 4), np.int32)
     numbers[:, 1] = 100 + np.arange(len(numbers))
     wide_ends = np.concatenate([[0], np.cumsum(wide)])[pair_ends]
@@ -183,10 +184,15 @@ def test_what_has_no_such_columns_is_no_shard(tmp_path: Path, columns: Columns, 
         open_shard(put(tmp_path / "made", columns, rows=2))
 
 
+HOME = 16 << 10 | 16 << 5 | 16
+"""The code of a pair within the cell, of atom 0."""
+
 BENT: dict[str, Callable[[Any], Any]] = {
-    "codes of atoms that are not there": lambda half: half.codes.__setitem__(0, 2 << 15),
+    "codes of atoms that are not there": lambda half: half.codes.__setitem__(0, 2 << 15 | HOME),
+    "a code of a shift that has no mirror image": lambda half: half.codes.__setitem__(0, HOME - 16),
+    "a code of two such shifts": lambda half: half.codes.__setitem__(0, HOME - (16 << 10) - (16 << 5)),
     "a code that stands for no wide pair": lambda half: half.codes.__setitem__(0, 0),
-    "a wide pair that no code stands for": lambda half: half.codes.__setitem__(2, 1),
+    "a wide pair that no code stands for": lambda half: half.codes.__setitem__(2, HOME),
     "a wide pair with an atom that is not there": lambda half: half.wide.__setitem__((0, 0), 2),
     "a wide pair with an atom before the first": lambda half: half.wide.__setitem__((0, 0), -1),
 }

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Sequence
-from functools import cache
-from types import ModuleType
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from forcefoundry.batches.sampling import Budget
-from forcefoundry.columns import COLUMNS, DERIVED, Axis
+from forcefoundry.batches.copied import CopiedColumns
+from forcefoundry.batches.joined import Batch, Joined
+from forcefoundry.batches.sampling import Budget, groups
 from forcefoundry.databases.database import Database
 from forcefoundry.pairs.contract import Ints
 from forcefoundry.pairs.nodes import cached_column
 
-Batch = dict[str, torch.Tensor]
+PAIR_BYTES = 28
+"""i and j in int64, S in int32."""
 
 logger = logging.getLogger(__name__)
-
-
-class _Copied(NamedTuple):
-    """The columns that a batch copies rows of, and what compiled code asks of them, worked out once.
-
-    held: their arrays, row after row in memory, so that the addresses stay good. rows: the shape of a row of each.
-    places: where the structures lie in these. sources: (pieces, columns) addresses, 0 where there is no such label.
-    lengths: 1 for a column that has a row for each atom, else 0.
-    """
-
-    names: tuple[str, ...]
-    held: tuple[tuple[NDArray[Any] | None, ...], ...]
-    places: Ints
-    rows: tuple[tuple[int, ...], ...]
-    dtypes: tuple[np.dtype[Any], ...]
-    sources: NDArray[np.uint64]
-    widths: Ints
-    of_atoms: NDArray[np.bool_]
-    lengths: tuple[int, ...]
 
 
 class Packer:
@@ -71,31 +50,45 @@ class Packer:
             if name in of_pairs:
                 cutoff, key = of_pairs[name]
                 self._pairs.setdefault(cutoff, []).append((name, key))
-        self._numbered = "system_of_atom" in self.names
-        self._copied = _copied(database, [name for name in self.names if name not in (*of_pairs, *DERIVED)])
+        sizes = [database.pairs[cutoff].pairs_of_structure for cutoff in self._pairs]
+        self._pair_sizes = sizes[0] if len(sizes) == 1 else sum(sizes, np.zeros(len(database), dtype=np.int64))
+        self._copied = CopiedColumns(database, [name for name in self.names if name not in of_pairs])
+        self._largest = self._copied.largest + PAIR_BYTES * int(self._pair_sizes.max(initial=0))
 
     def pack(self, structures: Ints) -> Batch:
         """The batch of the given structures, in the given order, on the device.
 
         Columns have one row a structure, an atom or a pair; indices of atoms count from 0 in the batch.
         """
-        batch = self.pack_on_cpu(structures)
-        if self.device.type == "cpu":
-            return batch
-        return {name: values.to(self.device, non_blocking=True) for name, values in batch.items()}
+        return self.pack_together([structures])[0]
 
-    def pack_on_cpu(self, structures: Ints) -> Batch:
-        """The same in the processor's memory, whatever the device."""
-        structures = np.ascontiguousarray(structures, dtype=np.int64)
-        first_atoms = self._first_atoms(structures)
-        found = self._copy(structures, first_atoms)
+    def pack_together(self, batches: Sequence[Ints]) -> list[Batch]:
+        """Several batches, the same as one by one. They lie in common memory, which lives as long as any of them."""
+        joined = self.join(batches)
+        return (joined if self.device.type == "cpu" else joined.on(self.device)).batches()
+
+    def join(self, batches: Sequence[Ints]) -> Joined:
+        """Several batches before they are cut apart, in the processor's memory whatever the device."""
+        if not all(map(len, batches)):
+            raise ValueError("A batch needs at least one structure, got none.")
+        ends = list(accumulate(map(len, batches)))
+        structures = np.concatenate(batches, dtype=np.int64)
+        found, lengths, first_atoms = self._copied.copy(structures, np.array(ends))
         for cutoff, keys in self._pairs.items():
-            pairs = self._database.pairs[cutoff].batch(structures, first_atoms[:-1])
+            table = self._database.pairs[cutoff]
+            pairs = table.batch(structures, first_atoms)
+            sizes = np.add.reduceat(table.pairs_of_structure.take(structures), [0, *ends[:-1]]).tolist()
             for name, key in keys:
-                found[name] = torch.from_numpy(getattr(pairs, key))
-        if "strain" in self.names:
-            found["strain"] = torch.zeros(len(structures), 3, 3, dtype=torch.float64)
-        return {name: found[name] for name in self.names}
+                found[name], lengths[name] = torch.from_numpy(getattr(pairs, key)), sizes
+        return Joined({name: found[name] for name in self.names}, lengths, len(ends))
+
+    def groups(self, batches: Iterable[Ints]) -> Iterator[list[Ints]]:
+        """The batches as they are best packed together."""
+        return groups(batches, self._n_bytes, self._largest)
+
+    def _n_bytes(self, batches: Sequence[Ints]) -> int:
+        """About the memory that the batches will take; nothing for structures that are not there."""
+        return self._copied.n_bytes(np.concatenate(batches, dtype=np.int64), self._pair_sizes, PAIR_BYTES)
 
     def budgets(self, max_atoms: int | None, max_pairs: int | None) -> list[Budget]:
         """What a batch may hold at most: so many atoms, and so many ordered pairs of all columns; None for any number.
@@ -112,66 +105,10 @@ class Packer:
                     f"training.max_pairs is {max_pairs}, but pairs are found on the fly, so how many a structure has "
                     "is not known before. Set training.max_atoms in its place, or pairs.source=cache."
                 )
-            sizes = [self._database.pairs[cutoff].pairs_of_structure for cutoff in self._pairs]
-            found.append(Budget("pairs", max_pairs, np.sum(sizes, axis=0)))
+            found.append(Budget("pairs", max_pairs, self._pair_sizes))
         for budget in found:
             _warn_of_large(budget)
         return found
-
-    def _first_atoms(self, structures: Ints) -> Ints:
-        """(n + 1,) where the atoms of each structure start in the batch, and the last end."""
-        if not len(structures):
-            raise ValueError("A batch needs at least one structure, got none.")
-        starts = np.empty(len(structures) + 1, dtype=np.int64)
-        wrong = _compiled().first_atoms(structures, self._database.offsets, starts)
-        if wrong >= 0:
-            raise ValueError(
-                f"A batch was asked for structure {structures[wrong]}, expected 0 to {len(self._database) - 1}."
-            )
-        return starts
-
-    def _copy(self, structures: Ints, first_atoms: Ints) -> Batch:
-        """The copied columns, and `system_of_atom` where it is asked for."""
-        names, _, places, rows, dtypes, sources, widths, of_atoms, lengths_of = self._copied
-        lengths = (len(structures), int(first_atoms[-1]))
-        # By way of NumPy: for small tensors torch.empty takes three times as long.
-        made = {
-            name: torch.from_numpy(np.empty((lengths[of_atom], *row), kind))
-            for name, of_atom, row, kind in zip(names, lengths_of, rows, dtypes, strict=True)
-        }
-        targets = np.array([values.data_ptr() for values in made.values()], dtype=np.uint64)
-        systems = np.empty(lengths[1] if self._numbered else 0, dtype=np.int64)
-        _compiled().copy_rows(
-            structures, self._database.offsets, places, sources, widths, of_atoms, targets, first_atoms, systems
-        )
-        if self._numbered:
-            made["system_of_atom"] = torch.from_numpy(systems)
-        return made
-
-
-@cache
-def _compiled() -> ModuleType:
-    """What copies; numba takes seconds to import, and a look into a module that is imported its time too."""
-    from forcefoundry.batches import gather
-
-    return gather
-
-
-def _copied(database: Database, names: Sequence[str]) -> _Copied:
-    known = [COLUMNS[name] for name in names]
-    held = tuple(database.columns.pieces(name) for name in names)
-    addresses = [[0 if piece is None else piece.ctypes.data for piece in pieces] for pieces in held]
-    return _Copied(
-        names=tuple(names),
-        held=held,
-        places=np.stack(database.columns.places),
-        rows=tuple(column.shape for column in known),
-        dtypes=tuple(np.dtype(column.dtype) for column in known),
-        sources=np.ascontiguousarray(np.array(addresses, dtype=np.uint64).reshape(len(names), -1).T),
-        widths=np.array([np.dtype(one.dtype).itemsize * math.prod(one.shape) for one in known], dtype=np.int64),
-        of_atoms=np.array([column.axis is Axis.ATOM for column in known], dtype=np.bool_),
-        lengths=tuple(int(column.axis is Axis.ATOM) for column in known),
-    )
 
 
 def _warn_of_large(budget: Budget) -> None:

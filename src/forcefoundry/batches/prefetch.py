@@ -6,45 +6,49 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 
-from forcefoundry.batches.batch import Batch, Packer
+from forcefoundry.batches.batch import Packer
+from forcefoundry.batches.joined import Batch
 from forcefoundry.pairs.contract import Ints
 
-Receive = Callable[[], Batch]
+Group = list[Ints]
+Receive = Callable[[], Iterable[Batch]]
+Send = Callable[[Group], Receive]
 
 
 @contextmanager
 def prefetched(packer: Packer, batches: Iterable[Ints], workers: int = 0) -> Iterator[Iterator[Batch]]:
     """The packed batches in their order, for use in a `with` statement; leaving it ends the threads.
 
-    Any number of workers gives the same batches. An error comes where its batch is due.
+    Small batches that follow each other are packed in groups, for what a batch costs whatever its size is more than
+    what their rows do. Any number of workers and any grouping give the same batches. An error comes where its batch is
+    due.
 
     Args:
         packer: makes the batches, and knows their device.
         batches: the structures of each batch, as a sampler gives them.
-        workers: threads that pack, one batch more than there are threads ahead at most; 0 packs when a batch is due.
+        workers: threads that pack, one group more than there are threads ahead at most; 0 packs when a batch is due.
             Compiled code does most of the work and leaves the interpreter to the training step meanwhile.
     """
     if workers < 0:
         raise ValueError(f"hardware.workers is {workers}, expected 0 or more.")
+    together = packer.groups(batches)
+    send = _singly_after_errors(packer, _to_cuda(packer) if packer.device.type == "cuda" else _plainly(packer))
     if workers == 0:
-        yield map(packer.pack, batches)
+        yield chain.from_iterable(send(group)() for group in together)
         return
-    send = _to_cuda(packer) if packer.device.type == "cuda" else _plainly(packer)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
     try:
-        yield _in_turn(pool, send, batches, ahead=workers + 1)
+        yield chain.from_iterable(_in_turn(pool, send, together, ahead=workers + 1))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_turn(
-    pool: ThreadPoolExecutor, send: Callable[[Ints], Receive], batches: Iterable[Ints], ahead: int
-) -> Iterator[Batch]:
-    coming = _submitted(pool, send, iter(batches))
+def _in_turn(pool: ThreadPoolExecutor, send: Send, together: Iterator[Group], ahead: int) -> Iterator[Iterable[Batch]]:
+    coming = _submitted(pool, send, together)
     under_way = deque(islice(coming, ahead))
     while under_way:
         receive = under_way.popleft().result()
@@ -52,13 +56,11 @@ def _in_turn(
         yield receive()
 
 
-def _submitted(
-    pool: ThreadPoolExecutor, send: Callable[[Ints], Receive], batches: Iterator[Ints]
-) -> Iterator[Future[Receive]]:
-    """The batches as they are sent for; an error of who names them is the last, and comes when its batch is due."""
+def _submitted(pool: ThreadPoolExecutor, send: Send, together: Iterator[Group]) -> Iterator[Future[Receive]]:
+    """The groups as they are sent for; an error of who names them is the last, and comes when its batch is due."""
     while True:
         try:
-            one = next(batches)
+            group = next(together)
         except StopIteration:
             return
         except Exception as error:
@@ -66,35 +68,49 @@ def _submitted(
             failed.set_exception(error)
             yield failed
             return
-        yield pool.submit(send, one)
+        yield pool.submit(send, group)
 
 
-def _plainly(packer: Packer) -> Callable[[Ints], Receive]:
-    def send(structures: Ints) -> Receive:
-        batch = packer.pack(structures)
-        return lambda: batch
+def _singly_after_errors(packer: Packer, send: Send) -> Send:
+    """Where a group cannot be packed, its batches are made one by one, so that the good ones before the error come."""
+
+    def safely(group: Group) -> Receive:
+        try:
+            return send(group)
+        except Exception:
+            if len(group) == 1:
+                raise
+        return lambda: (packer.pack(one) for one in group)
+
+    return safely
+
+
+def _plainly(packer: Packer) -> Send:
+    def send(group: Group) -> Receive:
+        packed = packer.pack_together(group)
+        return lambda: packed
 
     return send
 
 
-def _to_cuda(packer: Packer) -> Callable[[Ints], Receive]:
-    """Send batches from pinned memory in a stream of their own, beside what the device computes."""
+def _to_cuda(packer: Packer) -> Send:
+    """Send groups from pinned memory in a stream of their own, beside what the device computes."""
     device = packer.device
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def send(structures: Ints) -> Receive:
-        packed = packer.pack_on_cpu(structures)
+    def send(group: Group) -> Receive:
+        pinned = packer.join(group).pinned()
         with torch.cuda.stream(stream):
-            batch = {name: values.pin_memory().to(device, non_blocking=True) for name, values in packed.items()}
+            joined = pinned.on(device)
             arrived = stream.record_event()
 
-        def receive() -> Batch:
+        def receive() -> Iterable[Batch]:
             current = torch.cuda.current_stream(device)
             current.wait_event(arrived)
-            for values in batch.values():
-                # Their memory is the other stream's: it may not be given away while this one still reads it.
-                values.record_stream(current)
-            return batch
+            for block in joined.columns.values():
+                # Its memory is the other stream's: it may not be given away while this one still reads it.
+                block.record_stream(current)
+            return joined.batches()
 
         return receive
 

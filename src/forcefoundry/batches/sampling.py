@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from forcefoundry.pairs.contract import Ints
+
+TOGETHER, MOST_TOGETHER = 2**23, 64
+"""Bytes, and batches, that are packed at once: more gains nothing, and has to be waited for and held."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,37 @@ def in_order(structures: Ints, batch_size: int, budgets: Sequence[Budget] = ()) 
         batches.append(structures[start:stop])
         start = stop
     return batches
+
+
+def groups(batches: Iterable[Ints], n_bytes: Callable[[Sequence[Ints]], int], largest: int) -> Iterator[list[Ints]]:
+    """The batches in their order, put together as far as it is worth packing them together.
+
+    A group ends with the batch with which it has `TOGETHER` bytes. No batch is asked for before its group is, and an
+    error of `batches` comes after the group before it.
+
+    Args:
+        batches: the structures of each.
+        n_bytes: how much memory some batches take.
+        largest: how much the largest structure takes: small batches need not be measured one by one.
+    """
+    coming = iter(batches)
+    while True:
+        group: list[Ints] = []
+        measured, held, at_most = 0, 0, 0
+        try:
+            while at_most < TOGETHER and len(group) < MOST_TOGETHER:
+                group.append(next(coming))
+                at_most += len(group[-1]) * largest
+                if at_most >= TOGETHER:
+                    held += n_bytes(group[measured:])
+                    measured, at_most = len(group), held
+        except Exception as error:
+            if group:
+                yield group
+            if isinstance(error, StopIteration):
+                return
+            raise
+        yield group
 
 
 class Sampler:

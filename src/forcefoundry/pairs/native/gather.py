@@ -12,8 +12,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from forcefoundry.pairs.native.compiling import compiled, kept
-from forcefoundry.pairs.native.lanes import put
-from forcefoundry.pairs.native.mirror import full_rows, mirror_codes, write_rows, write_wide_rows
+from forcefoundry.pairs.native.lanes import LANES, put
+from forcefoundry.pairs.native.mirror import mirror_structure, scratch
 
 AHEAD, FETCHED, LINE = 4, 1024, 64
 """How many structures ahead memory is asked for, how many bytes of codes at most, and how many come together."""
@@ -84,15 +84,22 @@ def copy_counts(address, width, first, n, out, at):
 
 @compiled
 def copy_codes(address, first, n, out, at):
-    """Copy n codes from number `first` of an array on; gives the greatest, and how many are 0."""
+    """Copy n codes from number `first` of an array on; gives the greatest, how many are 0, and how many cannot be.
+
+    Those have a shift of -16, whose mirror image has no code: taken for one, it would lead to another atom.
+    """
     codes = _u32(address)
-    most, zeros = np.uint32(0), np.int64(0)
+    most, zeros, unlikely = np.uint32(0), np.int64(0), np.int64(0)
     for k in range(n):
         code = codes[first + k]
         put(out, at + k, code)
         most = max(most, code)
         zeros += np.int64(code == np.uint32(0))
-    return most, zeros
+        # The lowest and the highest bits of the three fields: one that is 0 borrows from its highest.
+        unlikely += np.int64(
+            ((code & np.uint32(0x7FFF)) - np.uint32(0x0421)) & ~code & np.uint32(0x4210) != np.uint32(0)
+        )
+    return most, zeros, unlikely - zeros
 
 
 @compiled
@@ -118,10 +125,10 @@ def copy_structure(addresses, widths, spans, s, counts, at_count, codes, at_code
     p0, p1, w0, w1 = spans[s, 3], spans[s, 4], spans[s, 5], spans[s, 6]
     atoms = c1 - c0
     total = copy_counts(addresses[part, 0], widths[part], c0, atoms, counts, at_count)
-    most, zeros = copy_codes(addresses[part, 1], p0, p1 - p0, codes, at_code)
+    most, zeros, impossible = copy_codes(addresses[part, 1], p0, p1 - p0, codes, at_code)
     fine = copy_wide(addresses[part, 2], w0, w1 - w0, atoms, wide, at_wide)
     inside = p1 == p0 or np.int64(most >> np.uint32(15)) < atoms
-    return fine and inside and total == p1 - p0 and 4 * zeros == w1 - w0
+    return fine and inside and impossible == 0 and total == p1 - p0 and 4 * zeros == w1 - w0
 
 
 @compiled
@@ -153,15 +160,14 @@ def assemble_all(addresses, widths, spans, first_atoms, counts, codes, wide, ful
     for s in range(len(spans)):
         if s + AHEAD < len(spans):
             fetch_structure(addresses, widths, spans, s + AHEAD)
-        if not copy_structure(addresses, widths, spans, s, counts, 0, codes, 0, wide, 0):
+        if not copy_structure(addresses, widths, spans, s, counts, 0, codes, LANES, wide, 0):
             return s
-        n, m, first = spans[s, 2] - spans[s, 1], spans[s, 4] - spans[s, 3], first_atoms[s]
-        full_rows(n, at, counts, 0, codes, 0, m, wide, 0, starts, filled)
-        if spans[s, 6] == spans[s, 5]:
-            mirror_codes(n, at, counts, 0, codes, 0, starts, filled, full)
-            write_rows(n, at, first, starts, full, i_out, j_out, S_out)
-        else:
-            write_wide_rows(n, first, counts, 0, codes, 0, wide, 0, starts, filled, i_out, j_out, S_out)
+        n, m, n_wide = spans[s, 2] - spans[s, 1], spans[s, 4] - spans[s, 3], (spans[s, 6] - spans[s, 5]) // 4
+        if not mirror_structure(
+            n, at, first_atoms[s], counts, 0, codes, LANES, m, wide, 0, n_wide, starts, filled, full,
+            i_out, j_out, S_out,
+        ):  # fmt: skip
+            return s
         at += 2 * m
     return -1
 
@@ -179,9 +185,9 @@ def _make_assemble(version: int) -> Callable[..., Any]:
             n_atoms = max(n_atoms, spans[s, 2] - spans[s, 1])
             n_codes = max(n_codes, spans[s, 4] - spans[s, 3])
             n_wide = max(n_wide, spans[s, 6] - spans[s, 5])
-        counts, codes = np.empty(n_atoms, np.int32), np.empty(n_codes, np.uint32)
-        wide, full = np.empty((n_wide // 4 + 1, 4), np.int32), np.empty(2 * n_codes + 64, np.uint32)
-        starts, filled = np.empty(n_atoms + 1, np.int64), np.empty(n_atoms + 1, np.int64)
+        counts, codes = np.empty(n_atoms, np.int32), np.empty(n_codes + 2 * LANES, np.uint32)
+        wide = np.empty((n_wide // 4 + 1, 4), np.int32)
+        starts, filled, full = scratch(n_atoms, n_codes)
         return assemble_all(
             addresses, widths, spans, first_atoms, counts, codes, wide, full, starts, filled, i_out, j_out, S_out
         )

@@ -136,34 +136,3 @@ def get(typing: Any, array: Any, index: Any) -> Any:
         return builder.load(builder.gep(data, [args[1]]))
 
     return signature, emit
-
-
-@intrinsic
-def put_eight(typing: Any, array: Any, index: Any, value: Any) -> Any:
-    """array[index : index + 8] = value, int64: without asking whether that is within the array."""
-    signature = types.void(array, types.uintp, types.int64)
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = splat(builder, args[2], ir.VectorType(I64, EIGHT))
-        builder.store(vector, placed(context, builder, sig.args[0], args[0], args[1], vector.type), align=8)
-        return context.get_dummy_value()
-
-    return signature, emit
-
-
-@intrinsic
-def put_shift(typing: Any, S: Any, at: Any, code: Any) -> Any:
-    """Write the shifts of a packed pair to S[at : at + 3], int32, and something or other to S[at + 3]."""
-    signature = types.void(S, types.uintp, types.uint32)
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        four = ir.VectorType(I32, 4)
-        vector = builder.insert_element(ir.Constant(four, ir.Undefined), args[2], ir.Constant(I32, 0))
-        vector = builder.shuffle_vector(vector, vector, ir.Constant(four, [0] * 4))
-        vector = builder.lshr(vector, ir.Constant(four, [10, 5, 0, 0]))
-        vector = builder.sub(builder.and_(vector, ir.Constant(four, [31] * 4)), ir.Constant(four, [16] * 4))
-        data = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).data
-        builder.store(vector, builder.bitcast(builder.gep(data, [args[1]]), four.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return signature, emit

@@ -7,14 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from forcefoundry.pairs.native.compiling import compiled, kept
-from forcefoundry.pairs.native.lanes import EIGHT, get, put, put_eight, put_shift
-
-HOME = (16 << 10) + (16 << 5) + 16
-"""The shift fields of the code of a pair within the cell."""
-
-MIRROR = 2 * HOME
-"""The shift fields of a code and of its mirror image add up to this."""
+from forcefoundry.pairs.native.compiling import compiled, inlined, kept, making
+from forcefoundry.pairs.native.lanes import EIGHT, LANES, get, put
+from forcefoundry.pairs.native.runs import HOME, MIRROR, RUNS, has_long_runs, mirror_runs
+from forcefoundry.pairs.native.writing import put_eight, put_shift, put_shifts
 
 
 @compiled
@@ -84,8 +80,13 @@ def write_rows(n, base, first_atom, starts, full, i_out, j_out, S_out):
         for q in range(3 * base, 3 * end):
             put(S_out, q, 0)
     elif end > base:
-        for q in range(base, end - 1):
+        q = base
+        while q + LANES <= end:
+            put_shifts(S_out, 3 * q, full, q - base)
+            q += LANES
+        while q < end - 1:
             put_shift(S_out, 3 * q, get(full, q - base))
+            q += 1
         code = np.int64(get(full, end - 1 - base))
         put(S_out, 3 * end - 3, ((code >> 10) & 31) - 16)
         put(S_out, 3 * end - 2, ((code >> 5) & 31) - 16)
@@ -124,6 +125,29 @@ def write_wide_rows(n, first_atom, counts, row0, codes, p, wide, w, starts, fill
         p += near
 
 
+@inlined
+def mirror_structure(
+    n, base, first_atom, counts, row0, codes, p, m, wide, w, n_wide, starts, filled, full, i_out, j_out, S_out
+):
+    """Write the full list of one structure of n atoms and m codes, n_wide of them 0, from row `base` on.
+
+    starts: room for n + 1, filled: for n + 1 and at least RUNS, full: for 2 m + 2 LANES. Whether its codes are in order
+    as far as that was looked at: where they are not, not all rows are written.
+    """
+    if n_wide == 0 and has_long_runs(n, m) and p >= LANES and p + m + LANES <= len(codes):
+        if mirror_runs(n, base, counts, row0, codes, p, starts, filled, full) != 2 * m:
+            return False
+        write_rows(n, base, first_atom, starts, full, i_out, j_out, S_out)
+        return True
+    full_rows(n, base, counts, row0, codes, p, p + m, wide, w, starts, filled)
+    if n_wide == 0:
+        mirror_codes(n, base, counts, row0, codes, p, starts, filled, full)
+        write_rows(n, base, first_atom, starts, full, i_out, j_out, S_out)
+    else:
+        write_wide_rows(n, first_atom, counts, row0, codes, p, wide, w, starts, filled, i_out, j_out, S_out)
+    return True
+
+
 @compiled
 def mirror_all(
     offsets, counts, pair_ends, codes, p, wide_ends, wide, w, first, last, starts, filled, full, base,
@@ -135,12 +159,10 @@ def mirror_all(
     """
     for s in range(first, last):
         start, n, end, last_wide = offsets[s], offsets[s + 1] - offsets[s], pair_ends[s + 1], wide_ends[s + 1]
-        full_rows(n, base, counts, start, codes, p, end, wide, w, starts, filled)
-        if w == last_wide:
-            mirror_codes(n, base, counts, start, codes, p, starts, filled, full)
-            write_rows(n, base, start, starts, full, i_out, j_out, S_out)
-        else:
-            write_wide_rows(n, start, counts, start, codes, p, wide, w, starts, filled, i_out, j_out, S_out)
+        mirror_structure(
+            n, base, start, counts, start, codes, p, end - p, wide, w, last_wide - w, starts, filled, full,
+            i_out, j_out, S_out,
+        )  # fmt: skip
         base += 2 * (end - p)
         p, w = end, last_wide
 
@@ -155,16 +177,22 @@ def largest_of(offsets, pair_ends, begin, first, last):
     return atoms, pairs
 
 
+@making
+def scratch(atoms, pairs):
+    """What a structure of at most so many atoms and codes is mirrored in: starts, filled and full."""
+    return (
+        np.empty(atoms + 1, np.int64),
+        np.empty(max(atoms + 1, RUNS), np.int64),
+        np.empty(2 * (pairs + LANES), np.uint32),
+    )
+
+
 def _make_mirror(version: int) -> Callable[..., Any]:
     def mirror(offsets, counts, pair_ends, codes, wide_ends, wide, i_out, j_out, S_out):
         """Write the full list of a half; S_out is flat."""
         _ = version
         atoms, pairs = largest_of(offsets, pair_ends, 0, 0, len(offsets) - 1)
-        starts, filled, full = (
-            np.empty(atoms + 1, np.int64),
-            np.empty(atoms + 1, np.int64),
-            np.empty(2 * pairs, np.uint32),
-        )
+        starts, filled, full = scratch(atoms, pairs)
         mirror_all(
             offsets, counts, pair_ends, codes, 0, wide_ends, wide, 0, 0, len(offsets) - 1,
             starts, filled, full, 0, i_out, j_out, S_out,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from forcefoundry.pairs.native.compiling import compiled, kept, making
-from forcefoundry.pairs.native.lanes import get, put
-from forcefoundry.pairs.native.mirror import largest_of, mirror_all
+from forcefoundry.pairs.native.lanes import LANES, get, put
+from forcefoundry.pairs.native.mirror import largest_of, mirror_all, scratch
 from forcefoundry.pairs.native.search import FINE, search
 from forcefoundry.pairs.native.shared import publish, published, take_number
 
@@ -51,12 +51,10 @@ def is_counted_soon(counted, chunk):
 
 
 @making
-def more_scratch(firsts, filled, mirrored, atoms, pairs):
+def enough_scratch(firsts, filled, mirrored, atoms, pairs):
     """What mirroring works in, with room for a structure of so many atoms and pairs of the half."""
-    if atoms + 1 > len(firsts):
-        firsts, filled = np.empty(2 * atoms + 1, np.int64), np.empty(2 * atoms + 1, np.int64)
-    if 2 * pairs > len(mirrored):
-        mirrored = np.empty(3 * pairs, np.uint32)
+    if atoms + 1 > len(firsts) or 2 * (pairs + LANES) > len(mirrored):
+        return scratch(2 * atoms, 2 * pairs)
     return firsts, filled, mirrored
 
 
@@ -93,7 +91,7 @@ def _make_work(version: int) -> Callable[..., Any]:
                     break
                 if full:
                     atoms, pairs = largest_of(offsets, pair_ends, begin, first, last)
-                    firsts, filled, mirrored = more_scratch(firsts, filled, mirrored, atoms, pairs)
+                    firsts, filled, mirrored = enough_scratch(firsts, filled, mirrored, atoms, pairs)
                     mirror_all(
                         offsets, counts, pair_ends, codes, begin, wide_ends, wide, wide_begin, first, last,
                         firsts, filled, mirrored, 2 * start, i_out, j_out, S_out,
