@@ -15,7 +15,7 @@ from forcefoundry.batches.joined import Batch
 from forcefoundry.pairs.contract import Ints
 
 Group = list[Ints]
-Receive = Callable[[], Iterable[Batch]]
+Receive = Callable[[], Iterator[Batch]]
 Send = Callable[[Group], Receive]
 
 
@@ -47,7 +47,7 @@ def prefetched(packer: Packer, batches: Iterable[Ints], workers: int = 0) -> Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_turn(pool: ThreadPoolExecutor, send: Send, together: Iterator[Group], ahead: int) -> Iterator[Iterable[Batch]]:
+def _in_turn(pool: ThreadPoolExecutor, send: Send, together: Iterator[Group], ahead: int) -> Iterator[Iterator[Batch]]:
     coming = _submitted(pool, send, together)
     under_way = deque(islice(coming, ahead))
     while under_way:
@@ -88,9 +88,16 @@ def _singly_after_errors(packer: Packer, send: Send) -> Send:
 def _plainly(packer: Packer) -> Send:
     def send(group: Group) -> Receive:
         packed = packer.pack_together(group)
-        return lambda: packed
+        return lambda: _given_out(packed)
 
     return send
+
+
+def _given_out(batches: list[Batch]) -> Iterator[Batch]:
+    """One after another, none of which is held on to: whoever is done with a group's last can have its memory anew."""
+    batches.reverse()
+    while batches:
+        yield batches.pop()
 
 
 def _to_cuda(packer: Packer) -> Send:
@@ -104,13 +111,13 @@ def _to_cuda(packer: Packer) -> Send:
             joined = pinned.on(device)
             arrived = stream.record_event()
 
-        def receive() -> Iterable[Batch]:
+        def receive() -> Iterator[Batch]:
             current = torch.cuda.current_stream(device)
             current.wait_event(arrived)
             for block in joined.columns.values():
                 # Its memory is the other stream's: it may not be given away while this one still reads it.
                 block.record_stream(current)
-            return joined.batches()
+            return _given_out(joined.batches())
 
         return receive
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from forcefoundry.pairs.contract import Ints
 
-TOGETHER, MOST_TOGETHER = 2**23, 64
+TOGETHER, MOST_TOGETHER = 2**24, 128
 """Bytes, and batches, that are packed at once: more gains nothing, and has to be waited for and held."""
 
 

@@ -128,10 +128,12 @@ class Trainer:
         total, n_structures = 0.0, 0
         batches = self._sampler.epoch(epoch)
         with prefetched(self._packer, batches, self._workers) as packed:
-            for number, (structures, batch) in enumerate(zip(batches, packed, strict=True)):
+            for number, structures in enumerate(batches):
+                batch = next(packed)
                 self._set_rate(epoch - 1 + number / len(batches))
                 self._flat.zero_grad()
                 value = self._loss_of(model, loss, batch)
+                del batch  # so that the next one can have its memory
                 total += float(value.detach()) * len(structures)
                 n_structures += len(structures)
                 if not math.isfinite(total):
