@@ -54,7 +54,7 @@ def is_counted_soon(counted, chunk):
 def enough_scratch(firsts, filled, mirrored, atoms, pairs):
     """What mirroring works in, with room for a structure of so many atoms and pairs of the half."""
     if atoms + 1 > len(firsts) or 2 * (pairs + LANES) > len(mirrored):
-        return scratch(2 * atoms, 2 * pairs)
+        return scratch(max(2 * atoms, len(firsts)), max(2 * pairs, len(mirrored) // 2))
     return firsts, filled, mirrored
 
 
