@@ -54,9 +54,9 @@ def run(params: Mapping[str, Any]) -> None:
     metrics: dict[str, Any] = {}
     for split in [name for name in database.splits if name != "train"]:
         batches = in_order(database.split(split), settings.evaluation_batch_size, budgets)
-        shown = progress_bar(batches, f"evaluate {split}", "batches")
-        with prefetched(packer, shown, int(params["hardware"]["workers"])) as packed:
-            found = modules.evaluator.evaluate(packed, plot_as=split)
+        with prefetched(packer, batches, int(params["hardware"]["workers"])) as packed:
+            shown = progress_bar(packed, f"evaluate {split}", "batches", len(batches))
+            found = modules.evaluator.evaluate(shown, plot_as=split)
         lacking = _unlabelled(database, split)
         metrics[split] = {
             name: parts

@@ -148,8 +148,8 @@ def pairs_of(keys: Keys, n_atoms: NDArray[np.int64], cutoff: float) -> PairTable
     return store.table(keys, n_atoms)
 
 
-def progress_bar(items: Any, what: str, unit: str) -> Any:
-    """A progress bar on stderr, quiet where that is no terminal."""
+def progress_bar(items: Any, what: str, unit: str, total: int | None = None) -> Any:
+    """A progress bar on stderr, quiet where that is no terminal. total: how many items, where they do not say."""
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, unit=f" {unit}", disable=None, leave=False, dynamic_ncols=True)
+    return tqdm(items, total=total, desc=what, unit=f" {unit}", disable=None, leave=False, dynamic_ncols=True)

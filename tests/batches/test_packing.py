@@ -144,6 +144,19 @@ def test_an_empty_batch_is_told() -> None:
         Packer(BASE, NAMES).pack(np.zeros(0, dtype=np.int64))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_one_column_alone(name: str) -> None:
+    rows = [np.array([3, 1]), np.array([5])]
+    for found, structures in zip(Packer(BASE, [name]).pack_together(rows), rows, strict=True):
+        assert list(found) == [name]
+        assert found[name].numpy().tobytes() == plainly(BASE, structures)[name].tobytes()
+
+
+def test_no_column_is_told() -> None:
+    with pytest.raises(ValueError, match="at least one column, got none"):
+        Packer(BASE, [])
+
+
 def test_columns_and_pairs_that_are_not_there_are_told() -> None:
     with pytest.raises(ValueError, match="no column 'energie'"):
         Packer(BASE, ["energie"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -123,6 +124,31 @@ def test_small_batches_are_packed_some_at_once_and_large_ones_one_by_one() -> No
             assert len(batch["n_atoms"]) == 1
             assert packer.asked == list(range(4 * (number // 4 + 1)))
     assert len(packer.threads) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_who_names_batches_may_use_one_array_for_all(workers: int) -> None:
+    def named() -> Iterator[Ints]:
+        one = np.zeros(1, dtype=np.int64)
+        for at in range(12):
+            one[:] = at
+            yield one
+
+    packer = Watched(together=5)
+    with prefetched(packer, named(), workers) as packed:
+        for batch, structures in zip(packed, SINGLES, strict=True):
+            assert torch.equal(batch["positions"], packer.pack(structures)["positions"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nobody_holds_on_to_a_batch_that_was_given_out(workers: int) -> None:
+    packer = Watched(together=3)
+    with prefetched(packer, SINGLES, workers) as packed:
+        for number in range(len(SINGLES)):
+            batch = next(packed)
+            alive = weakref.ref(batch["positions"])
+            del batch
+            assert alive() is None, number
 
 
 def test_workers_are_a_group_ahead() -> None:

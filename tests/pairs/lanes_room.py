@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from forcefoundry.pairs.native.lanes import LANES, NOWHERE, PLACES
 from forcefoundry.pairs.native.near import list_beside, list_row, scan, scan_codes
-from forcefoundry.pairs.native.writing import put_codes, put_mirrored, put_shifts
+from forcefoundry.pairs.native.writing import put_lanes, put_mirrored, put_shifts
 
 F32 = np.float32
 Values = NDArray[np.float32]
@@ -44,7 +44,7 @@ def _beside(dx, dy, dz, codes, first, last, at, half, square, x, y, z, code, ori
 @numba.njit  # type: ignore[untyped-decorator]
 def _write(codes, p, S, copied, seen, at):  # type: ignore[no-untyped-def]
     put_shifts(S, 3 * at, codes, p)
-    put_codes(copied, at, codes, p)
+    put_lanes(copied, at, codes, p)
     put_mirrored(seen, at, codes, p + LANES, np.uint32(1 << 20))
 
 

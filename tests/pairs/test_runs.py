@@ -64,6 +64,9 @@ def test_pairs_of_lower_atoms_are_not_taken_for_pairs() -> None:
     half.codes[second + int(half.counts[1]) - 1] &= 32767  # the last pair of atom 1 is one of atom 0
     with pytest.raises(ValueError, match="structure 0 in memory cannot be its own"):
         PairTable.of_half(CUTOFF, half).batch(np.zeros(3, dtype=np.int64), np.array([0, 3, 6]))
+    thrice = PairTable.of_half(CUTOFF, half).half(np.zeros(3, dtype=np.int64))
+    with pytest.raises(ValueError, match="codes of structure 1 are not in the order of pairs"):
+        thrice.mirrored()  # the first and the last lie where too little is around them to be copied in runs
 
 
 @pytest.mark.parametrize("n_atoms", [1, 2, 3, 8, FEW, 30])

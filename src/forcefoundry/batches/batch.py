@@ -37,6 +37,8 @@ class Packer:
     def __init__(self, database: Database, names: Sequence[str], device: torch.device | str = "cpu"):
         database.check_columns(list(names))
         self.names = tuple(dict.fromkeys(names))
+        if not self.names:
+            raise ValueError("A batch needs at least one column, got none.")
         self.device = torch.device(device)
         self._database = database
         of_pairs = {cached_column(cutoff, key): (cutoff, key) for cutoff in database.pairs for key in ("i", "j", "S")}

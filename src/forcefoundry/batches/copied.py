@@ -62,7 +62,8 @@ class CopiedColumns:
         # database has no such label; where structures lie in them; and what a column is, as `copy_rows` says.
         self._held = [database.columns.pieces(one.name) for one in copied]
         addresses = [[0 if piece is None else piece.ctypes.data for piece in pieces] for pieces in self._held]
-        self._sources = np.ascontiguousarray(np.array(addresses, dtype=np.uint64).reshape(len(addresses), -1).T)
+        n_pieces = len(database.columns.pieces("n_atoms"))
+        self._sources = np.ascontiguousarray(np.array(addresses, dtype=np.uint64).reshape(len(addresses), n_pieces).T)
         self._where = np.stack([*database.columns.places, database.n_atoms], axis=1).astype(np.int64, copy=False)
         numbers = [(one.n_bytes, one.axis, one.aligned) for one in copied]
         self._columns = np.array(numbers, dtype=np.int64).reshape(-1, 3)

@@ -24,8 +24,8 @@ def prefetched(packer: Packer, batches: Iterable[Ints], workers: int = 0) -> Ite
     """The packed batches in their order, for use in a `with` statement; leaving it ends the threads.
 
     Small batches that follow each other are packed in groups, for what a batch costs whatever its size is more than
-    what their rows do. Any number of workers and any grouping give the same batches. An error comes where its batch is
-    due.
+    what their rows do; so `batches` is asked for some ahead, workers or not. Any number of workers and any grouping
+    give the same batches. An error comes where its batch is due.
 
     Args:
         packer: makes the batches, and knows their device.
@@ -51,9 +51,9 @@ def _in_turn(pool: ThreadPoolExecutor, send: Send, together: Iterator[Group], ah
     coming = _submitted(pool, send, together)
     under_way = deque(islice(coming, ahead))
     while under_way:
-        receive = under_way.popleft().result()
+        batches = under_way.popleft().result()()  # what receives them is not held: it knows their memory
         under_way.extend(islice(coming, 1))
-        yield receive()
+        yield batches
 
 
 def _submitted(pool: ThreadPoolExecutor, send: Send, together: Iterator[Group]) -> Iterator[Future[Receive]]:

@@ -64,7 +64,7 @@ def groups(batches: Iterable[Ints], n_bytes: Callable[[Sequence[Ints]], int], la
         measured, held, at_most = 0, 0, 0
         try:
             while at_most < TOGETHER and len(group) < MOST_TOGETHER:
-                group.append(next(coming))
+                group.append(np.array(next(coming)))  # a copy: who names them may use the same array again
                 at_most += len(group[-1]) * largest
                 if at_most >= TOGETHER:
                     held += n_bytes(group[measured:])

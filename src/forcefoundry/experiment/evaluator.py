@@ -178,6 +178,7 @@ class Evaluator:
                     values = [value.detach().cpu() for value in values]  # once, for losses and plots
                     self.plot_maker.gather(plot_as, self._plotted(values))
                 states = self.losses.gather(states, values)
+                del batch, values  # so that the next ones can have their memory
         finally:
             self.model.train(was_training)
         return dict(zip(self.names, self.losses.finish(states), strict=True))

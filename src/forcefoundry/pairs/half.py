@@ -50,13 +50,16 @@ class HalfPairs:
     def mirrored(self) -> Pairs:
         """The full list, sorted by (i, j, S), atoms counted from the first of the batch.
 
-        Where they are long, i, j and S share one block of memory, which lives as long as any of them.
+        Where they are long, i, j and S share one block of memory, which lives as long as any of them. Codes that no
+        finder wrote in that order are a ValueError, as far as that is seen on the way.
         """
         from forcefoundry.pairs.native.mirror import mirror  # numba: seconds
 
         i, j, S = room_for(2 * len(self.codes))
         kept = (self.offsets, self.counts, self.pair_ends, self.codes, self.wide_ends, self.wide)
-        mirror(*kept, i, j, S)
+        wrong = mirror(*kept, i, j, S)
+        if wrong >= 0:
+            raise ValueError(f"The codes of structure {wrong} are not in the order of pairs.")
         return Pairs(i, j, S.reshape(-1, 3))
 
 

@@ -131,8 +131,8 @@ def mirror_structure(
 ):
     """Write the full list of one structure of n atoms and m codes, n_wide of them 0, from row `base` on.
 
-    starts: room for n + 1, filled: for n + 1 and at least RUNS, full: for 2 m + 2 LANES. Whether its codes are in order
-    as far as that was looked at: where they are not, not all rows are written.
+    starts: room for n + 1, filled: for n + 1 and at least RUNS, full: for 2 m + 2 LANES. Gives whether its codes are in
+    order, as far as that is seen on the way; where they are not, not all rows are written.
     """
     if n_wide == 0 and has_long_runs(n, m) and p >= LANES and p + m + LANES <= len(codes):
         if mirror_runs(n, base, counts, row0, codes, p, starts, filled, full) != 2 * m:
@@ -155,16 +155,20 @@ def mirror_all(
 ):  # fmt: skip
     """Write the full list of structures first ... last - 1, from row `base` on; their codes start at number p.
 
-    Their wide pairs start at number w. starts, filled and full are room for the largest of them.
+    Their wide pairs start at number w. starts, filled and full are room for the largest of them. Gives -1, or the first
+    structure whose codes are not in order; then its rows are not all written.
     """
+    wrong = -1
     for s in range(first, last):
         start, n, end, last_wide = offsets[s], offsets[s + 1] - offsets[s], pair_ends[s + 1], wide_ends[s + 1]
-        mirror_structure(
+        if not mirror_structure(
             n, base, start, counts, start, codes, p, end - p, wide, w, last_wide - w, starts, filled, full,
             i_out, j_out, S_out,
-        )  # fmt: skip
+        ) and wrong < 0:  # fmt: skip
+            wrong = s
         base += 2 * (end - p)
         p, w = end, last_wide
+    return wrong
 
 
 @compiled
@@ -189,11 +193,11 @@ def scratch(atoms, pairs):
 
 def _make_mirror(version: int) -> Callable[..., Any]:
     def mirror(offsets, counts, pair_ends, codes, wide_ends, wide, i_out, j_out, S_out):
-        """Write the full list of a half; S_out is flat."""
+        """Write the full list of a half; S_out is flat. Gives -1, or the first structure whose codes have no order."""
         _ = version
         atoms, pairs = largest_of(offsets, pair_ends, 0, 0, len(offsets) - 1)
         starts, filled, full = scratch(atoms, pairs)
-        mirror_all(
+        return mirror_all(
             offsets, counts, pair_ends, codes, 0, wide_ends, wide, 0, 0, len(offsets) - 1,
             starts, filled, full, 0, i_out, j_out, S_out,
         )  # fmt: skip

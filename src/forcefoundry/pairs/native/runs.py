@@ -10,7 +10,7 @@ import numpy as np
 
 from forcefoundry.pairs.native.compiling import compiled, inlined
 from forcefoundry.pairs.native.lanes import LANES, get, put
-from forcefoundry.pairs.native.writing import put_codes, put_mirrored
+from forcefoundry.pairs.native.writing import put_lanes, put_mirrored
 
 HOME = (16 << 10) + (16 << 5) + 16
 """The shift fields of the code of a pair within the cell."""
@@ -22,7 +22,7 @@ FEW = 16
 """The most atoms that this is done for."""
 
 RUNS = FEW * FEW
-"""Numbers for which there must be room."""
+"""For so many numbers there must be room in `ends`, whatever the structure."""
 
 
 @inlined
@@ -71,7 +71,7 @@ def mirror_runs(n, base, counts, row0, codes, p, starts, ends, full):
             at += end - first
         near = int(get(counts, row0 + j))
         for done in range(0, near, LANES):
-            put_codes(full, at + done, codes, own + done)
+            put_lanes(full, at + done, codes, own + done)
         at += near
         own += near
     put(starts, n, base + at)

@@ -52,7 +52,7 @@ def put_shifts(typing: Any, S: Any, at: Any, codes: Any, p: Any) -> Any:
 
 
 @intrinsic
-def put_codes(typing: Any, out: Any, at: Any, codes: Any, p: Any) -> Any:
+def put_lanes(typing: Any, out: Any, at: Any, codes: Any, p: Any) -> Any:
     """out[at : at + LANES] = codes[p : p + LANES]."""
     signature = types.void(out, types.uintp, codes, types.uintp)
 
