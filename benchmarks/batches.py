@@ -56,10 +56,10 @@ STRUCTURE = ["species", "positions", "cell", "pbc", "n_atoms", "system_of_atom",
 BATCH_SIZE, MOST_PAIRS = 32, 1_000_000
 FILLED = 180_000
 """About the pairs of 32 cells of 108 atoms."""
-PATIENCE = 0.05
+PATIENCE = 0.008
 """s. A way that takes longer for a batch gets a few turns: it would empty the processor's caches for the others."""
-EPOCHS = 4
-"""At most so many are gone through where batches are few."""
+EPOCHS, TURNS = 40, 16
+"""Epochs are gone through until there have been so many turns, but no more than so many."""
 Way = Callable[[Ints], Any]
 Turn = Callable[[list[Ints]], None]
 """Makes a group of batches, one after another."""
@@ -139,12 +139,19 @@ def memcpy(packer: Packer, batches: list[Ints]) -> Way:
     return lambda rows: source[: sizes[rows.tobytes()]].copy()
 
 
-def as_trained(packed: Iterator[Batch]) -> Turn:
-    """As a training loop without workers gets its batches, from one iterator for all."""
+def as_trained(packer: Packer, epochs: list[list[list[Ints]]]) -> Turn:
+    """As a training loop without workers gets its batches, epoch by epoch."""
+
+    def all_of_them() -> Iterator[Batch]:
+        for groups in epochs:
+            with prefetched(packer, chain.from_iterable(groups)) as packed:
+                yield from packed
+
+    coming = all_of_them()
 
     def turn(group: list[Ints]) -> None:
         for _ in group:
-            next(packed)
+            next(coming)
 
     return turn
 
@@ -172,6 +179,8 @@ def measure(given: Structures, most: int, patience: float, with_peers: bool) -> 
     with tempfile.TemporaryDirectory() as root:
         packer = cached(database, given.cutoff, root)
         sizes = database.pairs[given.cutoff].pairs_of_structure
+        if not sizes.any():
+            raise SystemExit(f"{given.name} has no pairs within {given.cutoff} Å.")
         ways: dict[str, Way] = {
             "alone": packer.pack,
             "found anew": found_anew(database, given.cutoff),
@@ -188,23 +197,33 @@ def measure(given: Structures, most: int, patience: float, with_peers: bool) -> 
     return rows
 
 
-def _some(sampler: Sampler, packer: Packer, most: int) -> list[list[Ints]]:
-    """Batches of some epochs, in the groups that `prefetched` packs them in: so many of these at most."""
-    batches = chain.from_iterable(sampler.epoch(number) for number in range(EPOCHS))
-    return list(islice(packer.groups(batches), most))
+def _some(sampler: Sampler, packer: Packer, most: int) -> list[list[list[Ints]]]:
+    """Some epochs, each in the groups of batches that `prefetched` packs in one go; so many groups at most."""
+    found: list[list[list[Ints]]] = []
+    for number in range(EPOCHS):
+        left = most - sum(map(len, found))
+        if left <= 0 or most - left >= TURNS:
+            break
+        found.append(list(islice(packer.groups(sampler.epoch(number)), left)))
+    return found
 
 
 def _row(
-    given: Structures, packer: Packer, sizes: Ints, ways: dict[str, Way], together: list[list[Ints]], patience: float
+    given: Structures,
+    packer: Packer,
+    sizes: Ints,
+    ways: dict[str, Way],
+    epochs: list[list[list[Ints]]],
+    patience: float,
 ) -> dict[str, Any]:
     """Let the ways take turns on some groups of batches. A way slower than `patience` seconds a batch gets a few."""
+    together = [group for groups in epochs for group in groups]
     batches = [rows for group in together for rows in group]
     for name in ("found anew", "in memory"):
         check_same(packer.pack(batches[0]), ways[name](batches[0]), given.cutoff)
     ways = {**ways, "memcpy": memcpy(packer, batches)}
-    with prefetched(packer, batches) as packed:
-        turns = {"cache": as_trained(packed), **{name: one_by_one(way) for name, way in ways.items()}}
-        taken = _in_turns(turns, together, sizes, patience)
+    turns = {"cache": as_trained(packer, epochs), **{name: one_by_one(way) for name, way in ways.items()}}
+    taken = _in_turns(turns, together, sizes, patience)
     row: dict[str, Any] = {"set": given.name, "structures": len(given.cell), "batches": len(batches)}
     row["pairs"] = int(sizes.sum())
     row["pairs_per_batch"] = round(sum(float(sizes[rows].sum()) for rows in batches) / len(batches))
