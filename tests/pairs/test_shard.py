@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from forcefoundry.pairs import PairTable
 from forcefoundry.pairs.half import HalfPairs
+from forcefoundry.pairs.native.runs import HOME
 from forcefoundry.pairs.store.shard import DamagedShardError, Shard, keys_in, metadata_of, open_shard, rows_of
 from forcefoundry.pairs.store.shard import write_shard as written
 from forcefoundry.pairs.table import Part
@@ -183,9 +184,6 @@ def test_what_has_no_such_columns_is_no_shard(tmp_path: Path, columns: Columns, 
     with pytest.raises(DamagedShardError, match="2 rows of list"):
         open_shard(put(tmp_path / "made", columns, rows=2))
 
-
-HOME = 16 << 10 | 16 << 5 | 16
-"""The code of a pair within the cell, of atom 0."""
 
 BENT: dict[str, Callable[[Any], Any]] = {
     "codes of atoms that are not there": lambda half: half.codes.__setitem__(0, 2 << 15 | HOME),

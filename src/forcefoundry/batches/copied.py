@@ -76,7 +76,6 @@ class CopiedColumns:
 
         pairs: (N,) how many each structure of the database has, of so many bytes each.
         """
-        structures = np.ascontiguousarray(structures, dtype=np.int64)
         return int(_compiled().n_bytes(structures, self._where, pairs, *self._widths, of_pair))
 
     def copy(self, structures: Ints, ends: Ints) -> tuple[Batch, dict[str, list[int]], Ints]:

@@ -12,14 +12,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from forcefoundry.pairs.native.compiling import kept
-from forcefoundry.pairs.native.gather import fetch
+from forcefoundry.pairs.native.gather import LINE, fetch
 from forcefoundry.pairs.native.lanes import put
 
 PIECE, ROW, N_ATOMS = 0, 1, 3
 """In a row of `where`. Behind the row of a structure stands its first atom, the row of its atoms."""
 
-AHEAD, LINE = 16, 64
-"""How many structures ahead memory is asked for, and the bytes that come together."""
+AHEAD = 16
+"""How many structures ahead memory is asked for."""
 
 
 @intrinsic
